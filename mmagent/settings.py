@@ -1,0 +1,73 @@
+"""Every knob and limit, from the environment: ``MMAGENT_`` and the field's name, e.g. ``MMAGENT_MODEL``.
+
+Settings are read at the edge (command line, constructors); inside, everything takes plain arguments.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mmagent.errors import ConfigurationError
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """What can be set. Sizes are bytes unless the name says otherwise, times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="MMAGENT_", extra="ignore", frozen=True)
+
+    model: str = "auto"
+    """The model: ``auto``, ``nano``, a directory, a hub id, or a LangChain provider string such as ``openai:gpt-5``."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    data_dir: Path | None = None
+    config_dir: Path | None = None
+    offline: bool = True
+    """Without it, a hub id may be downloaded when it is not cached."""
+
+    max_steps: int = Field(12, ge=1)
+    """Model calls in one turn."""
+    max_tokens: int = Field(1024, ge=1)
+    """Tokens generated in one step."""
+    turn_timeout: float = Field(600, gt=0)
+    tool_timeout: float = Field(60, gt=0)
+    prefix_cache_bytes: int = Field(512 * MIB, ge=0)
+    feature_cache_bytes: int = Field(256 * MIB, ge=0)
+
+    max_request_bytes: int = Field(32 * MIB, gt=0)
+    max_image_bytes: int = Field(10 * MIB, gt=0)
+    max_image_pixels: int = Field(25_000_000, gt=0)
+    max_image_side: int = Field(8192, gt=0)
+    """Pixels."""
+    max_images_per_turn: int = Field(20, gt=0)
+    max_document_bytes: int = Field(20 * MIB, gt=0)
+    max_tool_output_chars: int = Field(20_000, gt=0)
+    """Longer tool output is cut, and says so."""
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """The environment variable of a field, for error messages."""
+        if field not in cls.model_fields:
+            raise KeyError(field)
+        return f"MMAGENT_{field.upper()}"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        ConfigurationError: A variable has a value that cannot be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = Settings.variable(str(first["loc"][0]))
+        raise ConfigurationError(f"{name} is set to {first['input']!r}: {first['msg']}; correct or unset it") from error
