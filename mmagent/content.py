@@ -110,7 +110,7 @@ class Message(BaseModel):
     @property
     def media(self) -> tuple[MediaBlock, ...]:
         """All media blocks, in order."""
-        return tuple(block for block in self.content if block["type"] in ("image", "audio", "video", "file"))  # type: ignore[misc]
+        return tuple(block for block in self.content if block["type"] in ("image", "audio", "video", "file"))
 
     @property
     def tool_calls(self) -> tuple[ToolCallBlock, ...]:

@@ -31,24 +31,26 @@ class Settings(BaseSettings):
     offline: bool = True
     """Without it, a hub id may be downloaded when it is not cached."""
 
-    max_steps: int = Field(12, ge=1)
+    max_steps: int = Field(default=12, ge=1)
     """Model calls in one turn."""
-    max_tokens: int = Field(1024, ge=1)
+    max_tokens: int = Field(default=1024, ge=1)
     """Tokens generated in one step."""
-    turn_timeout: float = Field(600, gt=0)
-    tool_timeout: float = Field(60, gt=0)
-    prefix_cache_bytes: int = Field(512 * MIB, ge=0)
-    feature_cache_bytes: int = Field(256 * MIB, ge=0)
+    turn_timeout: float = Field(default=600, gt=0)
+    tool_timeout: float = Field(default=60, gt=0)
+    prefix_cache_bytes: int = Field(default=512 * MIB, ge=0)
+    feature_cache_bytes: int = Field(default=256 * MIB, ge=0)
 
-    max_request_bytes: int = Field(32 * MIB, gt=0)
-    max_image_bytes: int = Field(10 * MIB, gt=0)
-    max_image_pixels: int = Field(25_000_000, gt=0)
-    max_image_side: int = Field(8192, gt=0)
+    max_request_bytes: int = Field(default=32 * MIB, gt=0)
+    max_image_bytes: int = Field(default=10 * MIB, gt=0)
+    max_image_pixels: int = Field(default=25_000_000, gt=0)
+    max_image_side: int = Field(default=8192, gt=0)
     """Pixels."""
-    max_images_per_turn: int = Field(20, gt=0)
-    max_document_bytes: int = Field(20 * MIB, gt=0)
-    max_tool_output_chars: int = Field(20_000, gt=0)
+    max_images_per_turn: int = Field(default=20, gt=0)
+    max_document_bytes: int = Field(default=20 * MIB, gt=0)
+    max_tool_output_chars: int = Field(default=20_000, gt=0)
     """Longer tool output is cut, and says so."""
+    exact_search_limit: int = Field(default=10_000, ge=0)
+    """Passages up to which a search compares every vector; beyond, Chroma's HNSW index finds the nearest."""
 
     @classmethod
     def variable(cls, field: str) -> str:

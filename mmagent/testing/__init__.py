@@ -1,0 +1,25 @@
+"""Public test doubles: a scripted model and a tiny random one. Nothing of the package imports this."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmagent.chat.scripted import ScriptedCall, ScriptedModel, call
+    from mmagent.testing.tiny import tiny_vlm
+
+__all__ = ["ScriptedCall", "ScriptedModel", "call", "tiny_vlm"]
+
+_HOMES = {
+    "ScriptedCall": "mmagent.chat.scripted",
+    "ScriptedModel": "mmagent.chat.scripted",
+    "call": "mmagent.chat.scripted",
+    "tiny_vlm": "mmagent.testing.tiny",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

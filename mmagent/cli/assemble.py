@@ -1,0 +1,54 @@
+"""Builds the agent that the options of a command ask for, cheap checks first. It knows the agent's public names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmagent.errors import NotFound
+
+if TYPE_CHECKING:
+    from mmagent.agent import Agent
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user chose; None is the agent's own default."""
+
+    tools: tuple[Path, ...] = ()
+    knowledge: Path | None = None
+    model: str | None = None
+    session: str | None = None
+    instructions: str | None = None
+    """Text, or the name of a prompt."""
+    prompts: Path | None = None
+    max_steps: int | None = None
+
+
+def assemble(choices: Choices) -> Agent:
+    """The agent; close it after use.
+
+    Raises:
+        NotFound: A file, folder or model is not there.
+        ConfigurationError: A tool file does not run, or a prompt cannot be used.
+        StoreError: The session's journal or the knowledge store cannot be opened.
+    """
+    from mmagent.agent import Agent, load_tools
+    from mmagent.chat import factory
+    from mmagent.prompts import names, render
+
+    if choices.prompts and not choices.prompts.is_dir():
+        raise NotFound(f"there is no folder {choices.prompts}; give the folder that your prompts are in")
+    instructions = choices.instructions
+    if instructions in names():
+        instructions = render(instructions, choices.prompts)
+    return Agent(
+        tools=[tool for path in choices.tools for tool in load_tools(path)],
+        model=factory.load_model(choices.model),
+        instructions=instructions,
+        knowledge=choices.knowledge,
+        session=choices.session,
+        prompts_dir=choices.prompts,
+        max_steps=choices.max_steps,
+    )

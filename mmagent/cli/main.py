@@ -1,0 +1,198 @@
+"""The ``mmagent`` command: its names, options and help. A command imports its work when it is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from mmagent.cli.outcome import one_line_errors
+
+if TYPE_CHECKING:
+    from mmagent.cli.assemble import Choices
+
+app = typer.Typer(
+    name="mmagent",
+    help="An assistant that sees, reads, remembers and acts, on your own machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Question = Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; - reads it from stdin.")]
+Attach = Annotated[list[Path] | None, typer.Option("--attach", "-a", metavar="FILE", help="A picture. Repeatable.")]
+Tools = Annotated[
+    list[Path] | None,
+    typer.Option("--tools", metavar="FILE", help="A Python file with @tool functions; it is run. Repeatable."),
+]
+KnowledgeDir = Annotated[
+    Path | None, typer.Option("--knowledge", metavar="DIR", help="A folder of Markdown or text to answer from.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME", help="auto, nano, a folder, a hub id, or provider:model. [MMAGENT_MODEL]"),
+]
+SessionName = Annotated[
+    str | None, typer.Option("--session", metavar="NAME", help="A conversation to go on with, or to begin.")
+]
+Instructions = Annotated[
+    str | None, typer.Option("--instructions", metavar="TEXT|NAME", help="What to be, or the name of a prompt.")
+]
+Prompts = Annotated[
+    Path | None, typer.Option("--prompts", metavar="DIR", help="A folder whose prompts come before the built-in ones.")
+]
+MaxSteps = Annotated[
+    int | None, typer.Option("--max-steps", metavar="N", min=1, help="Model calls in one turn. [MMAGENT_MAX_STEPS]")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+StreamJson = Annotated[bool, typer.Option("--stream-json", help="Print every event as a line of JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and its citations only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show calls and results whole.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """An assistant that sees, reads, remembers and acts, on your own machine."""
+    if version:
+        import mmagent
+
+        print(f"mmagent {mmagent.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    question: Question = None,
+    attach: Attach = None,
+    tools: Tools = None,
+    knowledge: KnowledgeDir = None,
+    model: Model = None,
+    session: SessionName = None,
+    instructions: Instructions = None,
+    prompts: Prompts = None,
+    max_steps: MaxSteps = None,
+    as_json: Json = False,
+    stream_json: StreamJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Ask one question and see every step of the answer."""
+    from mmagent.cli.run import run as work
+
+    choices = _choices(tools, knowledge, model, session, instructions, prompts, max_steps)
+    raise typer.Exit(
+        work(
+            question,
+            attach or [],
+            choices,
+            as_json=as_json,
+            stream_json=stream_json,
+            quiet=quiet,
+            verbose=verbose,
+        )
+    )
+
+
+@app.command()
+def chat(
+    attach: Attach = None,
+    tools: Tools = None,
+    knowledge: KnowledgeDir = None,
+    model: Model = None,
+    session: SessionName = None,
+    instructions: Instructions = None,
+    prompts: Prompts = None,
+    max_steps: MaxSteps = None,
+    stream_json: StreamJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Talk, line by line, in a terminal or a pipe."""
+    from mmagent.cli.chat import chat as work
+    from mmagent.cli.chat import chat_view
+
+    choices = _choices(tools, knowledge, model, session, instructions, prompts, max_steps)
+    raise typer.Exit(work(attach or [], choices, chat_view(stream_json=stream_json, quiet=quiet, verbose=verbose)))
+
+
+@app.command()
+def sessions(as_json: Json = False) -> None:
+    """List the conversations that can be gone on with."""
+    from mmagent.cli.stores import list_sessions
+
+    list_sessions(as_json=as_json)
+
+
+@app.command()
+def index(path: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of Markdown or text.")]) -> None:
+    """Read documents into the search index; what did not change is skipped."""
+    from mmagent.cli.stores import index as work
+
+    work(path)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
+    knowledge: Annotated[Path, typer.Option("--knowledge", metavar="DIR", help="The folder to look in.")],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Passages at most.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Find passages in a folder of documents."""
+    from mmagent.cli.stores import search as work
+
+    work(query, knowledge, limit=limit, as_json=as_json)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe, e.g. shop-v0.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the model goes.")] = Path("runs"),
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Another number than the recipe's.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Fixes the data, the weights and their order.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on from the last checkpoint in DIR.")] = True,
+) -> None:
+    """Train a model from a recipe; stop and go on at any time."""
+    from mmagent.train import run as work
+
+    work(recipe, out=out, seed=seed, resume=resume, steps=steps, progress=lambda line: print(line, flush=True))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, which device and models are used, and whether the stores are healthy."""
+    from mmagent.cli.doctor import examine
+
+    raise typer.Exit(examine(as_json=as_json))
+
+
+def _choices(
+    tools: list[Path] | None,
+    knowledge: Path | None,
+    model: str | None,
+    session: str | None,
+    instructions: str | None,
+    prompts: Path | None,
+    max_steps: int | None,
+) -> Choices:
+    from mmagent.cli.assemble import Choices
+
+    return Choices(tuple(tools or ()), knowledge, model, session, instructions, prompts, max_steps)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line.
+
+    Raises:
+        SystemExit: Always; mmagent.cli.outcome lists the exit codes.
+    """
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
+    with one_line_errors():
+        app(arguments)
+    raise SystemExit(0)

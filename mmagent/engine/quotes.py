@@ -1,0 +1,39 @@
+r"""Which spans of a text may be quoted, as a regex of the grammar. It knows lines of text, no tools and no tokens.
+
+A quote starts and ends at the edge of a word, of a word without the punctuation around it, or of a part of it
+between ``: # = ( ) ,``: of ``order:A-48213?`` these are ``order``, ``A-48213``, ``order:A-48213`` and so on,
+but never ``48213``. It stays within one line, begins and ends with no white space, and is never empty.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+
+_UNIT = re.compile(
+    r"\s+"
+    r"|[⺀-鿿豈-﫿]"  # scripts that write no spaces: each character
+    r"|[^\W⺀-鿿豈-﫿]+(?:[^\w\s:#=(),]+[^\W⺀-鿿豈-﫿]+)*"  # a word, with the punctuation inside it
+    r"|."  # punctuation around words, one by one
+)
+_BREAK = "\n"
+"""Stands between lines; no JSON string has it raw, so no quote can cross it."""
+
+
+def quote_rules(lines: Iterable[str]) -> str | None:
+    r"""Lark terminal ``QUOTED`` for a JSON string that quotes one of ``lines``, or None where there is nothing to quote.
+
+    One substring automaton over all lines (Lark ``%regex substring_chunks``) compiles in time linear in the text.
+    """
+    chunks = [chunk for line in dict.fromkeys(lines) for chunk in (*_units(line), _BREAK)]
+    if not any(chunk.strip() for chunk in chunks):
+        return None
+    span = json.dumps({"substring_chunks": chunks}, ensure_ascii=False)
+    return f'QUOTED: "\\"" (_SPAN & _TRIMMED) "\\""\n_TRIMMED: /[^\\s](?:[^\\n]*[^\\s])?/\n_SPAN: %regex {span}'
+
+
+def _units(line: str) -> Iterator[str]:
+    for unit in _UNIT.findall(line):
+        plain = unit.isspace() and unit != " " * len(unit)  # tabs and the like end a span: JSON would escape them
+        yield _BREAK if plain else json.dumps(unit, ensure_ascii=False)[1:-1]

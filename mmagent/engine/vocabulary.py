@@ -1,0 +1,64 @@
+"""Tokens as bytes: what each id spells, which ids are special, which end a turn. It knows no grammar and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmagent.errors import ModelError
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+
+
+class Vocabulary:
+    """A tokenizer's ids as the grammar and the streamed text see them.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+        size: Width of the network's logits, where it is larger than the tokenizer's vocabulary.
+        ends: Ids that end a turn, the usual one first.
+
+    Raises:
+        ModelError: The tokenizer is no fast one or has no end token.
+    """
+
+    def __init__(self, tokenizer: Any, size: int | None = None, ends: Sequence[int] = ()) -> None:
+        from llguidance.hf import from_tokenizer
+
+        self.ends = tuple(dict.fromkeys(end for end in (tokenizer.eos_token_id, *ends) if end is not None))
+        if not self.ends:
+            raise ModelError("the tokenizer has no end token, so no answer would end; set eos_token in its config")
+        width = max(size or 0, len(tokenizer))
+        try:
+            self.ll: LLTokenizer = from_tokenizer(tokenizer, n_vocab=width, eos_token=list(self.ends))
+        except ValueError as error:
+            raise ModelError(f"the tokenizer cannot be used for grammars ({error}); use a fast tokenizer") from error
+        self._specials = {token.content: id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._special_ids = frozenset(self._specials.values())
+        self._pieces: dict[int, bytes] = {}
+
+    def special(self, text: str) -> int | None:
+        """The id of a special token, or None where ``text`` is none."""
+        return self._specials.get(text)
+
+    def is_special(self, token: int) -> bool:
+        """Whether a token is a control token, not text."""
+        return token in self._special_ids
+
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes that a text token spells; empty for a special token."""
+        return b"" if token in self._special_ids else self.piece(token)
+
+    def piece(self, token: int) -> bytes:
+        """Like `bytes_of`, but a special token is a mark that no text can spell (0xFF is no UTF-8)."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            special = token in self._special_ids
+            piece = b"\xff%d\xff" % token if special else self.ll.decode_bytes([token])
+            self._pieces[token] = piece
+        return piece
+
+    def spell(self, tokens: Iterable[int]) -> bytes:
+        """All `piece`s, joined: equal exactly where text and control tokens are equal."""
+        return b"".join(map(self.piece, tokens))

@@ -1,0 +1,159 @@
+"""Files by the hash of their content: each is stored once, and never changed. It knows nothing of conversations."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmagent.content import Audio, Document, Media, MediaBlock, Video
+from mmagent.errors import MediaError, NotFound, StoreError
+from mmagent.media.images import check_image, decode_image
+from mmagent.media.sniff import PICTURES
+from mmagent.media.source import read_source
+from mmagent.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+logger = logging.getLogger(__name__)
+
+FILE_ID = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class BlobStore:
+    """A folder of files, each under the SHA-256 of its content. Safe for many threads and processes at once.
+
+    Args:
+        root: The folder; it is created when something is first stored.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def admit(self, media: Media, limits: Settings | None = None) -> MediaBlock:
+        """Check a user's file and store its bytes as they are (a ``PIL.Image`` as PNG).
+
+        Args:
+            media: The file; this version takes pictures.
+            limits: The limits to hold; the process's settings by default.
+
+        Returns:
+            An ``image`` block whose ``extras`` have ``width``, ``height`` (upright pixels) and ``name``.
+
+        Raises:
+            NotFound: There is no such file.
+            MediaError: It is no picture, or a damaged one.
+            LimitError: It is larger than a limit.
+            StoreError: It cannot be written.
+        """
+        if isinstance(media, Audio | Video | Document):
+            kind = type(media).__name__.lower()
+            raise MediaError(f"this version takes pictures, no {kind} files; give a {PICTURES} picture")
+        limits = limits or settings()
+        name, data = read_source(media.source, limits)
+        info = check_image(data, name, limits)
+        return {
+            "type": "image",
+            "file_id": self.put(data, info.mime_type),
+            "mime_type": info.mime_type,
+            "extras": {"width": info.width, "height": info.height, "name": name},
+        }
+
+    def put(self, data: bytes, mime_type: str) -> str:
+        """Store bytes and return their file id. It either happens whole or not at all, and survives a power cut.
+
+        Args:
+            data: The file, already checked.
+            mime_type: Its type, for the log; blocks carry it, the store does not.
+
+        Raises:
+            StoreError: They cannot be written.
+        """
+        file_id = "sha256:" + hashlib.sha256(data).hexdigest()
+        path = self.path(file_id)
+        try:
+            if not (path.is_file() and path.read_bytes() == data):  # a damaged copy is replaced
+                _write_atomically(path, data)
+                logger.debug("stored %s (%s, %d bytes)", file_id, mime_type, len(data))
+        except OSError as error:
+            reason = f"a file cannot be stored in {self.root} ({error.strerror})"
+            raise StoreError(f"{reason}; free some space or set {Settings.variable('data_dir')}") from error
+        return file_id
+
+    def get(self, file_id: str) -> bytes:
+        """The bytes of a file, checked against their hash.
+
+        Raises:
+            MediaError: ``file_id`` is malformed.
+            NotFound: There is no such file.
+            StoreError: The file cannot be read, or is not what was stored.
+        """
+        path = self.path(file_id)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(f"{file_id} is not in {self.root}; give the file again") from error
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        if "sha256:" + hashlib.sha256(data).hexdigest() != file_id:
+            raise StoreError(f"{path} is damaged: its content is not what was stored; give the file again")
+        return data
+
+    def open_image(self, file_id: str, limits: Settings | None = None) -> PILImage:
+        """A stored picture's pixels: RGB, upright, the first frame of an animation.
+
+        Raises:
+            MediaError: ``file_id`` is malformed, or its content is no picture.
+            NotFound, StoreError: As `get`.
+        """
+        return decode_image(self.get(file_id), file_id, limits)
+
+    def path(self, file_id: str) -> Path:
+        """Where a file is, or would be.
+
+        Raises:
+            MediaError: ``file_id`` is malformed; nothing but 64 hexadecimal digits ever becomes part of a path.
+        """
+        if not _is_file_id(file_id):
+            raise MediaError(f"{str(file_id)[:80]!r} is no file id; one reads sha256: and 64 hexadecimal digits")
+        digest = file_id.removeprefix("sha256:")
+        return self.root / digest[:2] / digest
+
+    def __contains__(self, file_id: object) -> bool:
+        return _is_file_id(file_id) and self.path(str(file_id)).is_file()
+
+
+def _is_file_id(value: object) -> bool:
+    return isinstance(value, str) and FILE_ID.fullmatch(value) is not None
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the place, flush to disk, then rename: readers see the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
