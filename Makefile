@@ -20,7 +20,7 @@ demo: .venv/.ready ## install, then ask the shop's assistant about a receipt
 	$(BIN)/mmagent run "Can I still return the lamp?" -a examples/shop/receipt.png --tools examples/shop/tools.py --knowledge examples/shop/policies
 
 test: .venv/.ready ## run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 check: .venv/.ready ## lint, format, strict types of the installed package, import contracts
 	$(BIN)/ruff check .

@@ -126,10 +126,19 @@ def text(value: str) -> TextBlock:
 def quotable_lines(messages: Iterable[Message]) -> Iterator[str]:
     """The lines that a `Quoted` value may be taken from: what users and tools said, newest last."""
     for message in messages:
-        if message.role in ("user", "tool"):
+        if message.role in ("user", "tool") and not is_echo(message.text):
             for line in message.text.splitlines():
                 if stripped := line.strip():
                     yield stripped
+
+
+def is_echo(text: str) -> bool:
+    """Whether a message only repeats what a model made up: quoting it would turn an invention into a source.
+
+    Such are the refusals of wrong arguments, of unknown tools and of answers of the wrong form.
+    """
+    refused = " got wrong arguments: " in text or "there is no tool " in text or text.endswith("; answer again")
+    return text.startswith("error: ") and refused
 
 
 def is_quote(value: str, messages: Iterable[Message]) -> bool:

@@ -14,11 +14,11 @@ __all__ = ["BUILTIN", "builtin", "builtins"]
 BUILTIN: dict[str, str] = {
     "read_text": "mmagent.tools.read_text:read_text",
     "look": "mmagent.tools.look:look",
-    "search_knowledge": "mmagent.tools.search_knowledge:search_knowledge",
     "calculate": "mmagent.tools.calculate:calculate",
     "today": "mmagent.tools.today:today",
+    "search_knowledge": "mmagent.tools.search_knowledge:search_knowledge",
 }
-"""Where each built-in tool is: ``module:attribute``."""
+"""Where each built-in tool is, ``module:attribute``, in the order in which models are told of them."""
 
 
 def builtin(name: str) -> Tool[..., Any]:
@@ -30,7 +30,7 @@ def builtin(name: str) -> Tool[..., Any]:
     if name not in BUILTIN:
         from mmagent.errors import NotFound
 
-        raise NotFound(f"there is no built-in tool {name}; there are: {', '.join(BUILTIN)}")
+        raise NotFound(f"there is no built-in tool {name!r}; there are: {', '.join(BUILTIN)}; a file of tools ends in .py")
     module, attribute = BUILTIN[name].split(":")
     found: Tool[..., Any] = getattr(import_module(module), attribute)
     return found

@@ -14,13 +14,4 @@ CORRECTION = "error: {problem}; answer again"
 
 def made_up(schema: Schema, value: Any, messages: Sequence[Message]) -> tuple[str, str] | None:
     """The first `Quoted` value that stands nowhere in the conversation, as dotted path and value."""
-    sources = tuple(message for message in messages if not _is_echo(message))
-    return next((found for found in quoted_values(schema, value) if not is_quote(found[1], sources)), None)
-
-
-def _is_echo(message: Message) -> bool:
-    """Whether a message only repeats what a model made up: quoting it would turn an invention into a source."""
-    if message.role == "tool":
-        return message.text.startswith((f"error: {message.name} got wrong arguments: ", "error: there is no tool "))
-    before, after = CORRECTION.split("{problem}")
-    return message.role == "user" and message.text.startswith(before) and message.text.endswith(after)
+    return next((found for found in quoted_values(schema, value) if not is_quote(found[1], messages)), None)

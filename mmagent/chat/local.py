@@ -34,9 +34,7 @@ class LocalModel:
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``; by default the setting.
     """
 
-    def __init__(
-        self, path_or_id: str | Path = "nano", *, device: str | None = None, dtype: str | None = None
-    ) -> None:
+    def __init__(self, path_or_id: str | Path = "nano", *, device: str | None = None, dtype: str | None = None) -> None:
         self._source = _nano() if path_or_id == "nano" else path_or_id
         self._device, self._dtype = device, dtype
         self._decoder: Decoder | None = None
@@ -168,7 +166,9 @@ class LocalModel:
         images = iter(pictures)
         messages = [_message(message, images, loaded.processor is not None) for message in request.messages]
         with self._prompting:  # encoding switches the tokenizer's state for a moment
-            return decoder.restore(build_prompt(loaded, messages, [_function(tool) for tool in request.tools], pictures))
+            return decoder.restore(
+                build_prompt(loaded, messages, [_function(tool) for tool in request.tools], pictures)
+            )
 
 
 def _nano() -> Path:

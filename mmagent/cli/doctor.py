@@ -62,8 +62,8 @@ def extras() -> Iterator[Finding]:
     """For each optional extra, whether it is installed, or how to install it."""
     needs: dict[str, list[str]] = {}
     for requirement in metadata.requires("mmagent") or ():
-        if extra := re.search(r"extra == ['\"](\w+)['\"]", requirement):
-            needs.setdefault(extra.group(1), []).append(re.split(r"[^\w.-]", requirement)[0])
+        if marker := re.search(r"extra == ['\"](\w+)['\"]", requirement):
+            needs.setdefault(marker.group(1), []).append(re.split(r"[^\w.-]", requirement)[0])
     for extra, packages in needs.items():
         if extra == "dev":
             continue

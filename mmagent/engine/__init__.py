@@ -1,4 +1,4 @@
-"""The engine runs a network fast: load, prefix cache, grammar, sampling, decoding. It knows tokens, no messages or tools' code."""
+"""The engine runs a network fast: load, caches, grammar, sampling, decoding. It knows no agent and no tool code."""
 
 from __future__ import annotations
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from transformers import DynamicCache
 
 MAX_ENTRIES = 8
@@ -55,6 +56,8 @@ class PrefixCache:
 
     def put(self, tokens: Sequence[int], keys: Sequence[Hashable], past: DynamicCache) -> None:
         """Keep a sequence; ``past`` may cover fewer tokens than it has, and belongs to the cache from now on."""
+        if _length(past) == 0:
+            return
         entry = _Entry(list(tokens), list(keys), past, _bytes(past))
         with self._lock:
             self._entries.append(entry)
@@ -86,11 +89,18 @@ def _length(past: DynamicCache) -> int:
 
 
 def _bytes(past: DynamicCache) -> int:
-    layers = [layer for layer in past.layers if layer.is_initialized]
-    return sum(t.numel() * t.element_size() for layer in layers for t in (layer.keys, layer.values))
+    return sum(tensor.numel() * tensor.element_size() for pair in _tensors(past) for tensor in pair)
 
 
 def _copy(past: DynamicCache, length: int) -> DynamicCache:
     from transformers import DynamicCache
 
-    return DynamicCache([(layer.keys[..., :length, :].clone(), layer.values[..., :length, :].clone()) for layer in past.layers])
+    return DynamicCache(
+        [(keys[..., :length, :].clone(), values[..., :length, :].clone()) for keys, values in _tensors(past)]
+    )
+
+
+def _tensors(past: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Keys and values ``[1, heads, L, D]`` of each layer."""
+    layers: list[Any] = past.layers
+    return [(layer.keys, layer.values) for layer in layers]

@@ -94,7 +94,9 @@ class Grammar:
         if require_call and not calls:
             raise GrammarError("no tool can be called; give one that has no quoted argument, or some text to quote")
         answer = None if output is None else _named("the output", lambda: rules.add(output))
-        lark = "\n".join([*self._start(vocabulary, bool(calls), answer, require_call), f"call: {_either(calls)}", str(rules)])
+        lark = "\n".join(
+            [*self._start(vocabulary, bool(calls), answer, require_call), f"call: {_either(calls)}", str(rules)]
+        )
         self._matcher = _compile(vocabulary, lark)
         if error := self._matcher.get_error():
             raise GrammarError(f"{_culprit(vocabulary, tools, output)} cannot be held by a grammar: {_reason(error)}")

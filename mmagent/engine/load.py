@@ -1,4 +1,4 @@
-"""From a directory or hub id to a network on a device. It knows files, devices and dtypes, no prompts and no tokens' use.
+"""From a directory or hub id to a network on a device. It knows files, devices and dtypes, no prompts.
 
 Weights are safetensors only, remote code is never run, and nothing is downloaded unless ``MMAGENT_OFFLINE=false``.
 """
@@ -68,7 +68,9 @@ def load(path_or_id: str | Path, device: str | None = None, dtype: str | None = 
             str(path_or_id), dtype=number, output_loading_info=True, use_safetensors=True, **_local()
         )
         if missing := sorted(info["missing_keys"]):
-            raise ModelError(f"the weights of {path_or_id} are incomplete: {len(missing)} are not there, first {missing[0]}")
+            raise ModelError(
+                f"the weights of {path_or_id} are incomplete: {len(missing)} are not there, first {missing[0]}"
+            )
         processor, tokenizer = _processor_and_tokenizer(path_or_id, takes_pictures(config))
     return Loaded(
         model=model.eval().to(place),
@@ -139,7 +141,9 @@ def pick_device(wanted: str) -> torch.device:
         return torch.device(next(name for name, is_there in there.items() if is_there))
     if not there.get(wanted, False):
         usable = ", ".join(name for name, is_there in there.items() if is_there)
-        raise ConfigurationError(f"there is no device {wanted} here; set {Settings.variable('device')} to auto or: {usable}")
+        raise ConfigurationError(
+            f"there is no device {wanted} here; set {Settings.variable('device')} to auto or: {usable}"
+        )
     return torch.device(wanted)
 
 
@@ -208,7 +212,9 @@ def _explained(path_or_id: str | Path) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        raise ModelError(f"the weights of {path_or_id} are damaged ({_line(error)}); copy or download them again") from error
+        raise ModelError(
+            f"the weights of {path_or_id} are damaged ({_line(error)}); copy or download them again"
+        ) from error
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise ModelError(f"the model {path_or_id} cannot be loaded: {_line(error)}") from error
 

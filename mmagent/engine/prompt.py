@@ -66,7 +66,9 @@ def build_prompt(
             sanitize_control_tokens=True,
         )
     except (ValueError, TypeError, NotImplementedError, jinja2.TemplateError) as error:
-        raise ModelError(f"{loaded.name} cannot take this conversation: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(
+            f"{loaded.name} cannot take this conversation: {' '.join(str(error).split())[:300]}"
+        ) from error
     return Prompt(made["input_ids"][0].tolist(), tuple(pictures), dict(made))
 
 
@@ -77,8 +79,9 @@ def keep_tokens(ids: list[int], earlier: Iterable[list[int]], spell: Callable[[I
     of ``ids``, byte for byte and control token for control token, the longest such sequence takes its place.
     """
     text = spell(ids)
-    edges = {end: index for index, end in enumerate(accumulate((len(spell([token])) for token in ids)), start=1)}
-    best, rest = [], 0
+    edges = {end: index for index, end in enumerate(accumulate(len(spell([token])) for token in ids), start=1)}
+    best: list[int] = []
+    rest = 0
     for sequence in earlier:
         spelt = spell(sequence)
         if len(sequence) > len(best) and len(spelt) in edges and text.startswith(spelt):

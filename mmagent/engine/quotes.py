@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 _UNIT = re.compile(
     r"\s+"
     r"|[⺀-鿿豈-﫿]"  # scripts that write no spaces: each character
-    r"|[^\W⺀-鿿豈-﫿]+(?:[^\w\s:#=(),]+[^\W⺀-鿿豈-﫿]+)*"  # a word, with the punctuation inside it
+    r"|[^\W⺀-鿿豈-﫿]+(?:[^\w\s:#=(),]+[^\W⺀-鿿豈-﫿]+)*"  # a word, and punctuation inside it
     r"|."  # punctuation around words, one by one
 )
 _BREAK = "\n"

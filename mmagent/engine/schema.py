@@ -17,16 +17,21 @@ from mmagent.errors import GrammarError
 Schema = Mapping[str, Any]
 
 _NOTES = frozenset(
-    ("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$schema", "$id", "$defs")
-    + ("definitions", "$comment", "discriminator")
-)
+    ["title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$schema", "$id", "$defs"]
+) | {"definitions", "$comment", "discriminator"}
 """Keywords that say nothing about which values are valid."""
 _CHAR = r'(?:[^"\\\x00-\x1f\x7f]|\\["\\bfnrt])'
 _TERMINALS = rf"""STRING: /"{_CHAR}*"/
 INTEGER: /0|-?[1-9][0-9]{{0,17}}/
 NUMBER: /-?(?:0|[1-9][0-9]{{0,14}})(?:\.[0-9]{{1,15}})?/"""
 """Unbounded numbers have at most 18 digits (integers) or 15 before and after the point, so they are always finite."""
-_LEAVES = {"string": "STRING", "integer": "INTEGER", "number": "NUMBER", "null": '"null"', "boolean": '("true" | "false")'}
+_LEAVES = {
+    "string": "STRING",
+    "integer": "INTEGER",
+    "number": "NUMBER",
+    "null": '"null"',
+    "boolean": '("true" | "false")',
+}
 
 
 class JsonRules:
@@ -91,9 +96,8 @@ class JsonRules:
         kind = schema.get("type")
         if isinstance(kind, list):
             return _either(self._value({**schema, "type": one}, root) for one in kind)
-        if kind == "object" and keys <= {"type", "properties", "required", "additionalProperties"}:
-            if "properties" in keys and set(schema.get("required", ())) <= set(schema["properties"]):
-                return self._object(schema, root)
+        if kind == "object" and keys <= {"type", "properties", "required", "additionalProperties"} and _listed(schema):
+            return self._object(schema, root)
         if kind == "array" and keys <= {"type", "items", "minItems", "maxItems"} and "items" in keys:
             return self._array(schema, root)
         if kind == "string" and keys <= {"type", "minLength", "maxLength"} and keys != {"type"}:
@@ -134,7 +138,9 @@ class JsonRules:
             part = part if isinstance(part, Mapping) else {}
             if name not in required and not self.possible(part, root):
                 continue
-            member = f"{_literal(json.dumps(name, ensure_ascii=False) + self._colon)} {self._rule(self._value(part, root))}"
+            member = (
+                f"{_literal(json.dumps(name, ensure_ascii=False) + self._colon)} {self._rule(self._value(part, root))}"
+            )
             here = self._rule(f"{member} {rest}")
             first = here if name in required else self._rule(f"{here} | {first}")
             rest = self._rule(f"{comma} {here}" + ("" if name in required else f" | {rest}"))
@@ -146,14 +152,16 @@ class JsonRules:
             return '"[" "]"'
         item = self._rule(self._value(schema["items"], root))
         more = f"{{{max(low - 1, 0)},{'' if high is None else high - 1}}}"
-        body = f"{item} ({_literal(self._comma)} {item}){more}"
+        body = item if high == 1 else f"{item} ({_literal(self._comma)} {item}){more}"
         return f'"[" {body} "]"' if low else f'"[" ({body})? "]"'
 
     def _json(self, schema: Schema, root: Schema, keys: set[str]) -> str:
         if _quotes_in(schema, root, frozenset()):
             shape = {"type", "properties", "required", "items", "minItems", "maxItems", "additionalProperties"}
             extra = sorted(keys - shape) or sorted(keys & {"additionalProperties", "required"}) or ["type"]
-            raise GrammarError(f"a schema that holds quoted strings cannot have the keyword {extra[0]!r} here; remove it")
+            raise GrammarError(
+                f"a schema that holds quoted strings cannot have the keyword {extra[0]!r} here; remove it"
+            )
         options = {
             "whitespace_flexible": False,
             "json_allowed_escapes": 'nrbtf\\"',
@@ -162,6 +170,11 @@ class JsonRules:
         }
         shared = {name: root[name] for name in ("$defs", "definitions") if name in root}
         return "%json " + json.dumps({**shared, **schema, "x-guidance": options}, ensure_ascii=False)
+
+
+def _listed(schema: Schema) -> bool:
+    """Whether an object lists its properties, the required ones among them."""
+    return "properties" in schema and set(schema.get("required", ())) <= set(schema["properties"])
 
 
 def _either(alternatives: Any) -> str:

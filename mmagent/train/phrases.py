@@ -213,8 +213,8 @@ def is_held_out(text: str) -> bool:
 
 
 def phrase(rng: random.Random, template: str, held_out: bool) -> str:
-    """An expansion on the wanted side of the split, or any where 40 draws find none."""
-    for _ in range(40):
+    """An expansion on the wanted side of the split, or any where 400 draws find none."""
+    for _ in range(400):
         drawn = expand(rng, template)
         if is_held_out(drawn) == held_out:
             break

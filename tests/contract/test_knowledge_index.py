@@ -90,9 +90,10 @@ def test_chroma_is_built_anew_when_it_is_lost_or_out_of_step(manifest: Manifest,
 
     def break_(chroma: ChromaIndex) -> None:
         for folder in tmp_path.glob("chroma-*"):
-            for file in folder.rglob("*"):
-                if file.is_file():
-                    file.write_bytes(b"broken" * 1000)
+            (folder / "broken").write_bytes(b"broken" * 1000)
+            (folder / "broken").replace(folder / "chroma.sqlite3")  # Chroma may still be closing the old file
+            for rest in ("chroma.sqlite3-wal", "chroma.sqlite3-shm"):
+                (folder / rest).unlink(missing_ok=True)
 
     def interrupt(chroma: ChromaIndex) -> None:
         manifest.settle(list(put(manifest, "b", clustered(10, 3))))

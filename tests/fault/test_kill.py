@@ -1,7 +1,7 @@
 """kill -9 at random points of turns: no acknowledged message is lost, no side effect repeated, the session goes on.
 
 The rule of three: 0 failures in N kills bound the rate of failure at about 3/N with 95 % confidence. The default N is
-for CI; ``MMAGENT_TEST_KILLS=500 pytest tests/fault`` is for releases.
+for CI; ``TEST_KILLS=500 pytest tests/fault`` is for releases.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mmagent.media import BlobStore
 from mmagent.session import Session
 from mmagent.testing import ScriptedModel
 
-KILLS = int(os.environ.get("MMAGENT_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("TEST_KILLS", "10"))
 CHILD = Path(__file__).with_name("endless_turns.py")
 TRACE_LINES_OF_A_TURN = 16
 

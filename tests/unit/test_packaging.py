@@ -23,6 +23,8 @@ PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
 FOLDERS = ("mmagent", "tools", "prompts")
 INSTALLED_NAMES = {"tools": "mmagent/tools", "prompts": "mmagent/prompts"}
 
+pytestmark = pytest.mark.xdist_group("wheel")  # one worker builds it
+
 PROBE = """
 import importlib.util, json, pkgutil, sys
 import mmagent, mmagent.tools, mmagent.prompts

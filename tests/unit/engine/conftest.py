@@ -55,7 +55,9 @@ def ask(loaded: Loaded) -> Callable[..., Prompt]:
 def answer(decoder: Decoder) -> Callable[..., tuple[list[int], Generation]]:
     """Generate and return the tokens and the finished generation."""
 
-    def run(prompt: Prompt, *, max_tokens: int = 24, seed: int | None = 0, **grammar: Any) -> tuple[list[int], Generation]:
+    def run(
+        prompt: Prompt, *, max_tokens: int = 24, seed: int | None = 0, **grammar: Any
+    ) -> tuple[list[int], Generation]:
         generation = decoder.generate(
             decoder.restore(prompt),
             grammar=Grammar(decoder.loaded.vocabulary, **grammar),

@@ -109,7 +109,9 @@ def test_the_vision_tower_runs_once_for_each_picture(
 
 
 def test_features_are_dropped_when_there_are_too_many(loaded: Loaded, ask: Callable[..., Prompt]) -> None:
-    decoder = Decoder(loaded, prefix_cache_bytes=0, feature_cache_bytes=4 * 48 * 4)  # one picture: 4 tokens of 48 floats
+    decoder = Decoder(
+        loaded, prefix_cache_bytes=0, feature_cache_bytes=4 * 48 * 4
+    )  # one picture: 4 tokens of 48 floats
     cached_logits(decoder, ask((RED, BLUE)))
     assert decoder.features.get(BLUE.key) is not None
     assert decoder.features.get(RED.key) is None

@@ -111,6 +111,15 @@ def test_cancelling_stops_at_the_next_token(decoder: Decoder, ask: Ask) -> None:
     assert generation.stop == "cancelled"
 
 
+def test_cancelling_before_the_start_computes_nothing(decoder: Decoder, ask: Ask) -> None:
+    cancelled = Event()
+    cancelled.set()
+    grammar = Grammar(decoder.loaded.vocabulary)
+    prompt = ask("hello")
+    assert list(decoder.generate(prompt, grammar=grammar, sampler=Sampler(), max_tokens=5, cancelled=cancelled)) == []
+    assert decoder.open(prompt).past.get_seq_length() == 0
+
+
 def test_what_a_closed_answer_computed_is_kept(decoder: Decoder, ask: Ask) -> None:
     prompt = ask("hello")
     generation = decoder.generate(

@@ -47,7 +47,10 @@ def test_text_then_calls_then_the_end(vocabulary: Vocabulary) -> None:
 
 
 def test_control_tokens_are_out_of_reach(vocabulary: Vocabulary) -> None:
-    for state, text in ((Grammar(vocabulary), ""), (Grammar(vocabulary, tools=[tool(s={"type": "string"})]), call('{"s":"'))):
+    for state, text in (
+        (Grammar(vocabulary), ""),
+        (Grammar(vocabulary, tools=[tool(s={"type": "string"})]), call('{"s":"')),
+    ):
         for token in vocabulary.ll.tokenize_str(text.removesuffix("}</tool_call>"), parse_special=True):
             state.accept(token)
         logits = state.mask(torch.zeros(265))
@@ -74,7 +77,9 @@ def test_logits_beyond_the_vocabulary_are_barred(vocabulary: Vocabulary) -> None
         ({"type": ["string", "null"]}, ['"x"', "null"], ["1"]),
         ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, ["1", "null"], ["true"]),
         ({"type": "array", "items": {"type": "integer"}}, ["[]", "[1]", "[1,2,3]"], ["[1,]", '["a"]', "[1, 2]"]),
-        ({"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2}, ["[1]", "[1,2]"], ["[]", "[1,2,3]"]),
+        ({"type": "array", "items": {"type": "null"}, "minItems": 1, "maxItems": 2}, ["[null]", "[null,null]"], ["[]"]),
+        ({"type": "array", "items": {"type": "integer"}, "maxItems": 1}, ["[]", "[1]"], ["[1,2]"]),
+        ({"type": "array", "items": {"type": "integer"}, "maxItems": 0}, ["[]"], ["[1]"]),
         ({"type": "object"}, ["{}", '{"any":[1,{"x":null}]}'], ["[]"]),
         ({"type": "object", "additionalProperties": {"type": "integer"}}, ['{"a":1}'], ['{"a":"b"}']),
     ],
@@ -105,8 +110,9 @@ LINES = ["I ordered the brass lamp, order:A-48213?", 'she said "it\\s broken" (b
 
 @pytest.mark.parametrize(
     "quote",
-    ["A-48213", "order:A-48213", "order:A-48213?", "order", "brass lamp", "the brass lamp,", "I ordered the brass lamp, order:A-48213?",
-     'said "it\\s broken"', "it\\s broken", "badly", "(badly)", "Größe", "40", "Größe=40", "·", "你好", "好世", "a", "b"],
+    ["A-48213", "order:A-48213", "order:A-48213?", "order", "brass lamp", "the brass lamp,", LINES[0],
+     'said "it\\s broken"', "it\\s broken", "badly", "(badly)", "Größe", "40",
+     "Größe=40", "·", "你好", "好世", "a", "b"],
 )  # fmt: skip
 def test_what_was_said_can_be_quoted(vocabulary: Vocabulary, quote: str) -> None:
     import json
@@ -116,7 +122,10 @@ def test_what_was_said_can_be_quoted(vocabulary: Vocabulary, quote: str) -> None
     assert allows(vocabulary, call(f'{{"q":{text}}}'), tools=[tool(q=QUOTED)], quotable=LINES)
 
 
-@pytest.mark.parametrize("quote", ["", " ", "A-48214", "48213", "A-482", "lamp, she", "ordered  the", "badly) Größe", "a\\tb", "lamp ", " lamp"])
+@pytest.mark.parametrize(
+    "quote",
+    ["", " ", "A-48214", "48213", "A-482", "lamp, she", "ordered  the", "badly) Größe", "a\\tb", "lamp ", " lamp"],
+)
 def test_nothing_else_can(vocabulary: Vocabulary, quote: str) -> None:
     assert not allows(vocabulary, call(f'{{"q":"{quote}"}}'), tools=[tool(q=QUOTED)], quotable=LINES)
 
@@ -161,7 +170,7 @@ def test_with_nothing_to_quote_a_tool_that_must_quote_cannot_be_called(vocabular
     assert allows(vocabulary, call('{"qs":[]}'), tools=[tool(qs=listed)])
     with pytest.raises(GrammarError, match="no tool can be called"):
         Grammar(vocabulary, tools=[must], require_call=True)
-    with pytest.raises(GrammarError, match="the output .* nothing was said"):
+    with pytest.raises(GrammarError, match=r"the output .* nothing was said"):
         Grammar(vocabulary, output=Order.model_json_schema())
 
 

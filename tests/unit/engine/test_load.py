@@ -20,7 +20,12 @@ def copy(tiny_path: Path, tmp_path: Path) -> Path:
 
 
 def test_a_directory_loads_with_all_that_belongs_to_it(loaded: Loaded) -> None:
-    assert (loaded.name, loaded.context_length, loaded.device.type, loaded.dtype) == ("tiny", 4096, "cpu", torch.float32)
+    assert (loaded.name, loaded.context_length, loaded.device.type, loaded.dtype) == (
+        "tiny",
+        4096,
+        "cpu",
+        torch.float32,
+    )
     assert not loaded.model.training
     assert loaded.processor.tokenizer is loaded.tokenizer
     assert loaded.vocabulary is loaded.vocabulary
@@ -106,7 +111,9 @@ def no_tokenizer(path: Path) -> None:
         (no_tokenizer, ModelError, "cannot be loaded"),
     ],
 )
-def test_what_is_damaged_is_refused_in_one_line(copy: Path, damage: object, error: type[MMAgentError], message: str) -> None:
+def test_what_is_damaged_is_refused_in_one_line(
+    copy: Path, damage: object, error: type[MMAgentError], message: str
+) -> None:
     damage(copy)  # type: ignore[operator]
     with pytest.raises(error, match=message) as raised:
         load(copy, "cpu")

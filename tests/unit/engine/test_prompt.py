@@ -27,7 +27,9 @@ def test_users_and_tools_cannot_write_control_tokens(loaded: Loaded) -> None:
             {
                 "role": "assistant",
                 "content": [{"type": "text", "text": text}],
-                "tool_calls": [{"type": "function", "function": {"name": "look", "arguments": {"id": text, "n": [text]}}}],
+                "tool_calls": [
+                    {"type": "function", "function": {"name": "look", "arguments": {"id": text, "n": [text]}}}
+                ],
             },
             {"role": "tool", "name": "look", "content": [{"type": "text", "text": text}]},
         ]
@@ -42,21 +44,28 @@ def test_users_and_tools_cannot_write_control_tokens(loaded: Loaded) -> None:
 def test_the_prompt_is_the_templates(loaded: Loaded, ask: Callable[..., Prompt]) -> None:
     prompt = ask((RED, "what is this?"), "red é", "sure?")
     pixels = "<|image|>" * 4
-    text = f"<|system|><|end|><|user|>{pixels}what is this?<|end|><|assistant|>red é<|end|><|user|>sure?<|end|><|assistant|>"
-    assert loaded.tokenizer.decode(prompt.ids) == text
+    turns = f"<|user|>{pixels}what is this?<|end|><|assistant|>red é<|end|><|user|>sure?<|end|><|assistant|>"
+    assert loaded.tokenizer.decode(prompt.ids) == f"<|system|><|end|>{turns}"
 
 
 def test_earlier_answers_keep_their_own_tokens() -> None:
     tokenizer = train_tokenizer(["the lamp the lamp the order the order"] * 9, 300)
     vocabulary = Vocabulary(tokenizer)
     canonical = tokenizer.encode("<|user|>the lamp<|end|>")
-    spelled = tokenizer.encode("<|user|>") + [t for c in "the lamp" for t in tokenizer.encode(c)] + tokenizer.encode("<|end|>")
+    spelled = (
+        tokenizer.encode("<|user|>")
+        + [t for c in "the lamp" for t in tokenizer.encode(c)]
+        + tokenizer.encode("<|end|>")
+    )
     assert len(spelled) > len(canonical)
     longer = tokenizer.encode("<|user|>the lamp<|end|><|user|>the order")
     tail = longer[len(canonical) :]
     assert keep_tokens(longer, [spelled], vocabulary.spell) == spelled + tail
     assert keep_tokens(longer, [canonical, spelled], vocabulary.spell) == spelled + tail  # the longest
-    others = [tokenizer.encode("<|user|>the order"), tokenizer.encode("<|user|>the lamp<|end|><|user|>the o")[:-1] + [9]]
+    others = [
+        tokenizer.encode("<|user|>the order"),
+        [*tokenizer.encode("<|user|>the lamp<|end|><|user|>the o")[:-1], 9],
+    ]
     assert keep_tokens(longer, others, vocabulary.spell) == longer
     assert keep_tokens(longer, [], vocabulary.spell) == longer
 

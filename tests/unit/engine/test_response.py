@@ -16,7 +16,9 @@ def letters(vocabulary: Vocabulary, text: str) -> list[int]:
     return [token for letter in text for token in vocabulary.ll.tokenize_str(letter)]
 
 
-def parts(vocabulary: Vocabulary, tokens: Iterable[int], form: ToolFormat = MMAGENT, stop: tuple[str, ...] = ()) -> list[object]:
+def parts(
+    vocabulary: Vocabulary, tokens: Iterable[int], form: ToolFormat = MMAGENT, stop: tuple[str, ...] = ()
+) -> list[object]:
     response = Response(vocabulary, form, stop)
     return [part for token in tokens for part in response.feed(token)] + list(response.finish())
 
@@ -37,7 +39,12 @@ def test_calls_are_whole_and_no_text(vocabulary: Vocabulary) -> None:
     assert opened is not None and closed is not None
     call = [opened, *letters(vocabulary, CALL), closed]
     expected = ParsedCall("look", {"id": "é"})
-    assert parts(vocabulary, [*letters(vocabulary, "hi"), *call, *call, vocabulary.ends[0]]) == ["h", "i", expected, expected]
+    assert parts(vocabulary, [*letters(vocabulary, "hi"), *call, *call, vocabulary.ends[0]]) == [
+        "h",
+        "i",
+        expected,
+        expected,
+    ]
     assert parts(vocabulary, call[:-1]) == []  # cut off: no call
 
 
