@@ -1,6 +1,6 @@
 """The main job, end to end, on cases that training never saw: share right of 200 (``--quick``: 12).
 
-    python -m benchmarks.shop [--quick] [--model NAME] [--count N] [--seed N] [--verbose]
+python -m benchmarks.shop [--quick] [--model NAME] [--count N] [--seed N] [--verbose]
 """
 
 from __future__ import annotations

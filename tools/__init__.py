@@ -30,7 +30,8 @@ def builtin(name: str) -> Tool[..., Any]:
     if name not in BUILTIN:
         from mmagent.errors import NotFound
 
-        raise NotFound(f"there is no built-in tool {name!r}; there are: {', '.join(BUILTIN)}; a file of tools ends in .py")
+        names = ", ".join(BUILTIN)
+        raise NotFound(f"there is no built-in tool {name!r}; there are: {names}; a file of tools ends in .py")
     module, attribute = BUILTIN[name].split(":")
     found: Tool[..., Any] = getattr(import_module(module), attribute)
     return found

@@ -13,6 +13,7 @@ from mmagent.tools import BUILTIN, builtin
 ToolLike: TypeAlias = "AnyTool | Callable[..., Any] | str | Path"
 """A tool, a function to make one of, the path of a Python file with tools, or the name of a built-in one."""
 
+
 def toolbox(given: Iterable[ToolLike] | None, *, builtins: bool, images: bool, knowledge: bool) -> dict[str, AnyTool]:
     """An agent's tools by name, the built-in ones first; one that is given takes the place of a built-in of its name.
 

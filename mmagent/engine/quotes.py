@@ -11,18 +11,17 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 
-_UNIT = re.compile(
-    r"\s+"
-    r"|[⺀-鿿豈-﫿]"  # scripts that write no spaces: each character
-    r"|[^\W⺀-鿿豈-﫿]+(?:[^\w\s:#=(),]+[^\W⺀-鿿豈-﫿]+)*"  # a word, and punctuation inside it
-    r"|."  # punctuation around words, one by one
-)
+_CJK = r"\u2e80-\u9fff\uf900-\ufaff"
+"""Scripts that write no spaces: each character is a unit."""
+_WORD = rf"[^\W{_CJK}]+"
+_UNIT = re.compile(rf"\s+|[{_CJK}]|{_WORD}(?:[^\w\s:#=(),]+{_WORD})*|.", re.DOTALL)
+"""White space, a character of those scripts, a word with the punctuation inside it, or punctuation one by one."""
 _BREAK = "\n"
 """Stands between lines; no JSON string has it raw, so no quote can cross it."""
 
 
 def quote_rules(lines: Iterable[str]) -> str | None:
-    r"""Lark terminal ``QUOTED`` for a JSON string that quotes one of ``lines``, or None where there is nothing to quote.
+    r"""Lark terminal ``QUOTED``: a JSON string that quotes one of ``lines``. None where there is nothing to quote.
 
     One substring automaton over all lines (Lark ``%regex substring_chunks``) compiles in time linear in the text.
     """

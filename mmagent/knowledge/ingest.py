@@ -53,7 +53,7 @@ def find(paths: Iterable[Path]) -> Found:
     found = Found()
     for given in paths:
         path = given.expanduser().absolute()
-        if not path.exists():
+        if not os.path.exists(path):  # unlike Path.exists, False for any name that cannot be one
             raise NotFound(f"there is no file or folder {given}; check the path")
         path = path.resolve()
         if path.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -102,7 +103,7 @@ class Knowledge:
             InputError: It is a file, or there is no document in it that can be taken in.
         """
         given = Path(folder).expanduser()
-        if not given.exists():
+        if not os.path.exists(given):  # unlike Path.exists, False for any name that cannot be one
             raise NotFound(f"there is no folder {folder}; give the folder that your documents are in")
         if not given.is_dir():
             raise InputError(f"{folder} is a file; give the folder that your documents are in")

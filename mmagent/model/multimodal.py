@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.generation import GenerationMixin
+from transformers.generation.utils import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
 
 from mmagent.model.configuration import MMAgentConfig
@@ -27,7 +27,7 @@ class MMAgentForConditionalGeneration(PreTrainedModel, GenerationMixin):
     config_class = MMAgentConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012 - transformers' own form
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -45,7 +45,8 @@ class MMAgentForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def get_input_embeddings(self) -> torch.nn.Module:
         """The decoder's token embeddings."""
-        return self.language_model.get_input_embeddings()
+        embeddings: torch.nn.Module = self.language_model.get_input_embeddings()
+        return embeddings
 
     def set_input_embeddings(self, value: torch.nn.Module) -> None:
         """Replace the decoder's token embeddings."""
@@ -53,7 +54,8 @@ class MMAgentForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def get_output_embeddings(self) -> torch.nn.Module:
         """The decoder's head."""
-        return self.language_model.get_output_embeddings()
+        head: torch.nn.Module = self.language_model.get_output_embeddings()
+        return head
 
     def set_output_embeddings(self, value: torch.nn.Module) -> None:
         """Replace the decoder's head."""
@@ -61,7 +63,8 @@ class MMAgentForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def get_decoder(self) -> torch.nn.Module:
         """The decoder without its head."""
-        return self.language_model.get_decoder()
+        decoder: torch.nn.Module = self.language_model.get_decoder()
+        return decoder
 
     def get_image_features(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutputWithPooling:
         """Encode pictures once; the result can be given to `forward` as ``mm_encoder_outputs={"image": ...}``.
@@ -108,7 +111,9 @@ class MMAgentForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, L, D]
         if mm_encoder_outputs is not None:
-            inputs_embeds = self._insert(input_ids, inputs_embeds, mm_encoder_outputs["image"].pooler_output)
+            features = mm_encoder_outputs["image"].pooler_output
+            assert features is not None  # what get_image_features returns
+            inputs_embeds = self._insert(input_ids, inputs_embeds, features)
         result: CausalLMOutputWithPast = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = (
-    "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|image|>", "<tool_call>", "</tool_call>",
+    "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|image|>",
+    "<tool_call>", "</tool_call>",
 )  # fmt: skip
 """In the order of their ids, from 0."""
 

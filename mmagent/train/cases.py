@@ -70,7 +70,7 @@ class _Drawer:
         answer = p.fill(rng, self.say(topic.says), topic.numbers)
         text = answer
         if rng.random() < 0.5:
-            filler = self.say(p.FILLERS)
+            filler = self.say(p.SENTENCES["fillers"])
             text = f"{answer} {filler}" if rng.random() < 0.7 else f"{filler} {answer}"
         return Section(topic.document, heading, text, answer)
 
@@ -81,9 +81,9 @@ class _Drawer:
         if self.asks_number(first) and draw < 0.5:
             return (first, self.completion(first))
         if draw < 0.06:
-            return (self.small("greeting", p.GREETING), first)
+            return (self.small("greeting", p.SENTENCES["greeting"]), first)
         if draw < 0.12 and not self.asks_number(first):
-            return (first, self.small("thanks", p.THANKS))
+            return (first, self.small("thanks", p.SENTENCES["thanks"]))
         if draw < 0.2 and not self.asks_number(first):
             return (first, self.policy())
         return (first,)
@@ -110,16 +110,16 @@ class _Drawer:
     def other(self) -> Turn:
         draw = self.rng.random()
         if draw < 0.35:
-            return self.small("elsewhere", p.ELSEWHERE)
+            return self.small("elsewhere", p.SENTENCES["elsewhere"])
         if draw < 0.5:
             return self.sum()
         if draw < 0.62:
-            return self.small("today", p.ASK_TODAY)
+            return self.small("today", p.SENTENCES["ask_today"])
         if draw < 0.74:
-            return self.small("about", p.ABOUT_YOU)
+            return self.small("about", p.SENTENCES["about_you"])
         if draw < 0.86:
-            return self.small("greeting", p.GREETING)
-        return self.small("goodbye", p.GOODBYE)
+            return self.small("greeting", p.SENTENCES["greeting"])
+        return self.small("goodbye", p.SENTENCES["goodbye"])
 
     def small(self, intent: Intent, template: str) -> Turn:
         return Turn(self.say(template), intent)
@@ -127,23 +127,29 @@ class _Drawer:
     def sum(self) -> Turn:
         rng = self.rng
         query = f"{rng.randint(2, 999)} {rng.choice('+-*/')} {rng.randint(2, 99)}"
-        return Turn(self.say(p.ASK_CALCULATE).replace("<sum>", query), "calculate", query=query)
+        return Turn(self.say(p.SENTENCES["ask_calculate"]).replace("<sum>", query), "calculate", query=query)
 
     def ask(self, intent: Intent, item: str, *, named: bool) -> str:
         """The question, without greeting."""
         if intent == "return":
             shown = self.rng.choice((item, item.split()[-1])) if item else ""
-            what = p.expand(self.rng, p.NAMED_OBJECT if named else p.OBJECT).replace("<item>", shown)
-            return self.say(p.ASK_RETURN).replace("<object>", what)
-        template = {"status": p.ASK_STATUS, "look": p.ASK_LOOK, "price": p.ASK_PRICE}[intent]
+            what = p.expand(self.rng, p.SENTENCES["named_object"] if named else p.SENTENCES["object"]).replace(
+                "<item>", shown
+            )
+            return self.say(p.SENTENCES["ask_return"]).replace("<object>", what)
+        template = {
+            "status": p.SENTENCES["ask_status"],
+            "look": p.SENTENCES["ask_look"],
+            "price": p.SENTENCES["ask_price"],
+        }[intent]
         return self.say(template).replace("<item>", item.split()[-1])
 
     def dress(self, text: str) -> str:
         rng = self.rng
         if rng.random() < 0.25:
-            text = p.expand(rng, p.OPENING) + text
+            text = p.expand(rng, p.SENTENCES["opening"]) + text
         if rng.random() < 0.2:
-            text += p.expand(rng, p.CLOSING)
+            text += p.expand(rng, p.SENTENCES["closing"])
         if rng.random() < 0.15:
             text = text.lower()
         if rng.random() < 0.15:
@@ -186,7 +192,7 @@ class _Drawer:
         date = rng.choice(
             (
                 f"2026-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}",
-                f"{rng.randint(1, 28)} {rng.choice(['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'])} 2026",
+                f"{rng.randint(1, 28)} {rng.choice(p.MONTHS)} 2026",
             )
         )
         label = rng.choice(("Order", "Order no", "Order number", "Ref", "Order:"))
@@ -210,8 +216,8 @@ class _Drawer:
         if rng.random() < 0.9:
             self.parcels[code] = self.order(item)
             self.parcels[code].pop("price")
-        name = f"{rng.choice(['Maya', 'Noah', 'Ines', 'Omar', 'Lea', 'Ivan', 'Tess', 'Raul', 'Nora', 'Finn'])} {rng.choice(['Lind', 'Okafor', 'Meyer', 'Rossi', 'Novak', 'Silva', 'Berg', 'Quinn', 'Hale', 'Ortiz'])}"
-        street = f"{rng.randint(1, 199)} {rng.choice(('Harbour Road', 'Mill Lane', 'Station Street', 'Garden Way', 'King Street'))}"
+        name = f"{rng.choice(p.FIRST_NAMES)} {rng.choice(p.LAST_NAMES)}"
+        street = f"{rng.randint(1, 199)} {rng.choice(p.STREETS)}"
         town = f"{rng.randint(1000, 99999)} {rng.choice(p.CITIES)}"
         date = f"2026-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
         carrier = rng.choice(p.CARRIERS)
@@ -257,13 +263,15 @@ class _Drawer:
             if rng.random() < 0.85:
                 self.parcels[code] = self.order(item)
                 self.parcels[code].pop("price")
-            return Turn(self.dress(text) + self.say(p.HAVE_TRACKING).replace("<id>", code), intent, tracking=code)
+            return Turn(
+                self.dress(text) + self.say(p.SENTENCES["have_tracking"]).replace("<id>", code), intent, tracking=code
+            )
         code = order_id(rng)
         if rng.random() < 0.85:
             self.orders[code] = self.order(item)
-        given = self.say(p.HAVE_ORDER).replace("<id>", code)
+        given = self.say(p.SENTENCES["have_order"]).replace("<id>", code)
         text = f"{given.strip()} {text}" if rng.random() < 0.2 else text + given
-        return Turn(text if rng.random() < 0.8 else p.expand(rng, p.OPENING) + text, intent, order=code)
+        return Turn(text if rng.random() < 0.8 else p.expand(rng, p.SENTENCES["opening"]) + text, intent, order=code)
 
     def nothing_given(self) -> Turn:
         intent: Intent = self.rng.choice(("return", "status"))
@@ -275,11 +283,11 @@ class _Drawer:
         item = p.item(rng)
         if rng.random() < 0.4:
             kind: Kind = rng.choice(("receipt", "receipt", "label"))
-            return Turn(self.say(p.GIVE_PICTURE), first.intent, self.picture(kind, item))
+            return Turn(self.say(p.SENTENCES["give_picture"]), first.intent, self.picture(kind, item))
         code = order_id(rng)
         if rng.random() < 0.85:
             self.orders[code] = self.order(item)
-        return Turn(self.say(p.GIVE_ORDER).replace("<id>", code), first.intent, order=code)
+        return Turn(self.say(p.SENTENCES["give_order"]).replace("<id>", code), first.intent, order=code)
 
     def policy(self) -> Turn:
         rng = self.rng
@@ -301,7 +309,7 @@ class _Drawer:
         item = p.item(rng)
         if rng.random() < 0.8:
             self.products[item] = {"price": p.price(rng), "in_stock": rng.choice((0, 1, 2, 3, 5, 8, 14, 25))}
-        return Turn(self.say(p.ASK_STOCK).replace("<item>", item), "stock", item=item)
+        return Turn(self.say(p.SENTENCES["ask_stock"]).replace("<item>", item), "stock", item=item)
 
 
 def order_id(rng: random.Random) -> str:
@@ -309,10 +317,16 @@ def order_id(rng: random.Random) -> str:
     d = rng.randint
     letters = "ABCDEFGHKLMNPRTUVWXY"
     a, b, c = rng.choice(letters), rng.choice(letters), rng.choice(letters)
-    return rng.choice((
-        f"{a}-{d(10000, 99999)}", f"{a}{b}-{d(1000, 9999)}", f"{a}{b}{c}{d(1000, 9999)}", f"2026-{d(1000, 9999)}", f"{d(10000, 999999)}",
-        f"{a}{d(1, 9)}-{d(1000, 9999)}-{b}", f"{a}{b}-{d(100, 999)}-{d(10, 99)}",
-    ))  # fmt: skip
+    makes = (
+        f"{a}-{d(10000, 99999)}",
+        f"{a}{b}-{d(1000, 9999)}",
+        f"{a}{b}{c}{d(1000, 9999)}",
+        f"2026-{d(1000, 9999)}",
+        f"{d(10000, 999999)}",
+        f"{a}{d(1, 9)}-{d(1000, 9999)}-{b}",
+        f"{a}{b}-{d(100, 999)}-{d(10, 99)}",
+    )
+    return rng.choice(makes)
 
 
 def tracking_number(rng: random.Random) -> str:

@@ -1,4 +1,4 @@
-"""From episodes to tensors: token ids, loss masks and pixels, batch by batch, each batch a function of seed and step."""
+"""From episodes to tensors: ids, loss masks and pixels, batch by batch, each a function of seed and step alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from mmagent.train.shop import Picture
 
 IGNORED = -100
 """The label of a position that does not count, as in torch's cross entropy."""
+
+Row: TypeAlias = tuple[list[int], list[int], list[np.ndarray]]
+"""Ids, labels and pictures of one episode."""
 
 
 @dataclass
@@ -42,7 +45,7 @@ class PictureBook:
             path.parent.mkdir(parents=True, exist_ok=True)
             drawn = draw_book(side, per_kind, seed)
             with path.with_suffix(".part").open("wb") as file:
-                np.savez(file, **drawn)
+                np.savez(file, allow_pickle=False, **drawn)  # type: ignore[arg-type]
             path.with_suffix(".part").rename(path)
         with np.load(path, allow_pickle=False) as stored:
             self.pixels: dict[str, np.ndarray] = {key: stored[key] for key in stored.files}
@@ -50,7 +53,8 @@ class PictureBook:
     def pick(self, rng: random.Random, picture: Picture) -> np.ndarray:
         """Pixels ``[S, S, 3]`` uint8 of a picture of that kind."""
         shelf = self.pixels[shelf_of(picture)]
-        return shelf[rng.randrange(len(shelf))]
+        pixels: np.ndarray = shelf[rng.randrange(len(shelf))]
+        return pixels
 
 
 def shelf_of(picture: Picture) -> str:
@@ -93,10 +97,13 @@ def render(rng: random.Random, picture: Picture) -> Any:
     """The pixels of a picture of the shop world, as a ``PIL.Image``."""
     from mmagent.train import pictures
 
-    draw = {"receipt": pictures.receipt, "label": pictures.parcel_label, "product": pictures.product_photo}
-    if picture.kind == "unrelated":
-        return pictures.unrelated(rng)
-    return draw[picture.kind](rng, **picture.fields)
+    if picture.kind == "receipt":
+        return pictures.receipt(rng, **picture.fields)
+    if picture.kind == "label":
+        return pictures.parcel_label(rng, **picture.fields)
+    if picture.kind == "product":
+        return pictures.product_photo(rng, **picture.fields)
+    return pictures.unrelated(rng)
 
 
 def squeeze(image: Any, side: int) -> np.ndarray:
@@ -153,7 +160,7 @@ class Stream(torch.utils.data.Dataset[list[Batch]]):
 
     def __getitem__(self, step: int) -> list[Batch]:
         rng = random.Random(f"{self.seed} {step}")
-        rows: list[tuple[list[int], list[int], list[np.ndarray]]] = []
+        rows: list[Row] = []
         total = 0
         while total < self.tokens:
             episode = self.draw(rng, step)
@@ -184,11 +191,10 @@ def draw_any_picture(rng: random.Random) -> Picture:
     return Picture(kind)  # type: ignore[arg-type]
 
 
-def collate(
-    rows: Sequence[tuple[list[int], list[int], list[np.ndarray]]], pad: int, side: int, most: int = 2048
-) -> list[Batch]:
+def collate(rows: Sequence[Row], pad: int, side: int, most: int = 2048) -> list[Batch]:
     """Rows of like length together, at most ``most`` padded tokens a batch."""
-    batches, group = [], []
+    batches: list[Batch] = []
+    group: list[Row] = []
     for row in sorted(rows, key=lambda row: len(row[0])):
         if group and len(row[0]) * (len(group) + 1) > most:
             batches.append(_pad(group, pad, side))
@@ -197,7 +203,7 @@ def collate(
     return [*batches, _pad(group, pad, side)]
 
 
-def _pad(rows: Sequence[tuple[list[int], list[int], list[np.ndarray]]], pad: int, side: int) -> Batch:
+def _pad(rows: Sequence[Row], pad: int, side: int) -> Batch:
     width = max(len(ids) for ids, _, _ in rows)
     input_ids = torch.full((len(rows), width), pad)
     labels = torch.full((len(rows), width), IGNORED)

@@ -28,8 +28,8 @@ from mmagent.train.shop import (
 SYSTEM = "Plan, call tools, then answer from what they return and cite passages like [1]."
 SHOP_SYSTEM = "You answer the customers of a shop."
 OTHER_SYSTEMS = (
-    "You answer the customers of <shop>.", "You work for <shop>. Be short.", "You are the assistant of <shop>. Be polite.",
-    "Answer the customers of <shop> in one sentence.",
+    "You answer the customers of <shop>.", "You work for <shop>. Be short.",
+    "You are the assistant of <shop>. Be polite.", "Answer the customers of <shop> in one sentence.",
 )  # fmt: skip
 
 
@@ -55,9 +55,14 @@ TOOLS: tuple[dict[str, Any], ...] = (
 )
 """The built-in tools in their order, then the shop's; a test holds them to the real tools' signatures."""
 DISTRACTORS = (
-    signature("send_mail", {"to": "string", "text": "string"}), signature("weather", {"city": "string"}), signature("open_ticket", {"text": "string"}),
-    signature("list_orders", {"customer": "quoted"}), signature("translate", {"text": "string", "language": "string"}), signature("play_music", {"name": "string"}),
-)  # fmt: skip
+    signature("send_mail", {"to": "string", "text": "string"}),
+    signature("weather", {"city": "string"}),
+    signature("open_ticket", {"text": "string"}),
+    signature("list_orders", {"customer": "quoted"}),
+    signature("translate", {"text": "string", "language": "string"}),
+    signature("play_music", {"name": "string"}),
+)
+"""Tools that no case needs."""
 
 Message = dict[str, Any]
 
@@ -222,7 +227,7 @@ def passage_drill(rng: random.Random, _: Case | None = None) -> Episode:
         answer = p.fill(rng, p.phrase(rng, topic.says, False), topic.numbers)
         if index == gold + 1:
             wanted = f"{answer} [{index}]"
-        text = f"{answer} {p.phrase(rng, p.FILLERS, False)}" if rng.random() < 0.3 else answer
+        text = f"{answer} {p.phrase(rng, p.SENTENCES['fillers'], False)}" if rng.random() < 0.3 else answer
         passages.append(f"[{index}] {topic.document}\n{text}")
     question = p.phrase(rng, topics[gold].asked, False)
     return _drill("\n".join(passages) + f"\n{question}", wanted)

@@ -42,10 +42,22 @@ class Recipe:
 RECIPES = {
     "shop-v0": Recipe("shop-v0"),
     "shop-tiny": Recipe(
-        "shop-tiny", vocab_size=1024, hidden_size=96, layers=2, intermediate_size=192, vision_width=48, vision_layers=1, image_side=64,
-        steps=20, tokens_per_step=2048, align_steps=5, warmup=5, pictures_per_kind=50, tokenizer_episodes=200,
+        "shop-tiny",
+        vocab_size=1024,
+        hidden_size=96,
+        layers=2,
+        intermediate_size=192,
+        vision_width=48,
+        vision_layers=1,
+        image_side=64,
+        steps=20,
+        tokens_per_step=2048,
+        align_steps=5,
+        warmup=5,
+        pictures_per_kind=50,
+        tokenizer_episodes=200,
     ),
-}  # fmt: skip
+}
 """``shop-v0`` is what ships as nano; ``shop-tiny`` runs the same code in a minute."""
 
 

@@ -1,8 +1,8 @@
 """The shop world and the plan that is right for each case. It knows what should happen, no network and no dice.
 
-A `Case` is what a customer brings and what the shop's data and policies are; `mmagent.train.cases` draws them. `solve` is a generator: it yields the steps
-that an ideal assistant takes and is sent what each tool returned, so the same code writes training episodes (with
-simulated tools) and tells what was right in an evaluation.
+A `Case` is what a customer brings and what the shop's data and policies are; `mmagent.train.cases` draws them. `solve`
+is a generator: it yields the steps that an ideal assistant takes and is sent what each tool returned, so the same code
+writes training episodes (with simulated tools) and tells what was right in an evaluation.
 """
 
 from __future__ import annotations

@@ -45,17 +45,29 @@ def build_model(recipe: Recipe, tokenizer: Any) -> MMAgentForConditionalGenerati
 
     config = MMAgentConfig(
         vision_config=SiglipVisionConfig(
-            hidden_size=recipe.vision_width, intermediate_size=4 * recipe.vision_width, num_hidden_layers=recipe.vision_layers,
-            num_attention_heads=4, image_size=recipe.image_side, patch_size=recipe.patch, vision_use_head=False,
+            hidden_size=recipe.vision_width,
+            intermediate_size=4 * recipe.vision_width,
+            num_hidden_layers=recipe.vision_layers,
+            num_attention_heads=4,
+            image_size=recipe.image_side,
+            patch_size=recipe.patch,
+            vision_use_head=False,
         ),
         text_config=LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=recipe.hidden_size, intermediate_size=recipe.intermediate_size,
-            num_hidden_layers=recipe.layers, num_attention_heads=recipe.heads, num_key_value_heads=recipe.key_value_heads,
-            max_position_embeddings=recipe.context, tie_word_embeddings=True,
-            bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden_size,
+            intermediate_size=recipe.intermediate_size,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.key_value_heads,
+            max_position_embeddings=recipe.context,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         ),
         image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
-    )  # fmt: skip
+    )
     model = MMAgentForConditionalGeneration(config)
     model.set_attn_implementation(
         "eager"
@@ -65,7 +77,8 @@ def build_model(recipe: Recipe, tokenizer: Any) -> MMAgentForConditionalGenerati
 
 def optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside layers, AdamW for embeddings, norms and biases (K. Jordan, 2024)."""
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inside = parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head"))
         (matrices if inside else others).append(parameter)
@@ -85,6 +98,7 @@ def loss_of(model: MMAgentForConditionalGeneration, batch: Batch) -> tuple[torch
     embeddings = model.get_input_embeddings()(batch.input_ids)
     if len(batch.pixels):
         features = model.get_image_features(normalise(batch.pixels)).pooler_output
+        assert features is not None
         mask = (batch.input_ids == model.config.image_token_id).unsqueeze(-1)
         embeddings = embeddings.masked_scatter(mask, features.to(embeddings.dtype))
     hidden = model.get_decoder()(inputs_embeds=embeddings, use_cache=False).last_hidden_state[:, :-1]
@@ -98,7 +112,7 @@ def loss_of(model: MMAgentForConditionalGeneration, batch: Batch) -> tuple[torch
 def check(
     model: MMAgentForConditionalGeneration, encoder: Encoder, book: PictureBook, seed: int, cases: int = 64
 ) -> dict[str, float]:
-    """Share of unseen cases, and of their assistant messages, that are right token for token given the text before them."""
+    """Share of unseen cases, and of their assistant messages, right token for token given the text before."""
     rng = random.Random(f"{seed} check")
     messages = right_messages = right_cases = 0
     for _ in range(cases):
@@ -196,7 +210,7 @@ class _Run:
         for batch in batches:
             with torch.autocast("cpu", torch.bfloat16):
                 loss, _, _ = loss_of(self.model, batch)
-            (loss / counted).backward()  # type: ignore[no-untyped-call]
+            (loss / counted).backward()
             total += loss.item()
             self.tokens += int(batch.input_ids.ne(0).sum())
         if total != total:

@@ -52,13 +52,13 @@ def test_recall_on_xquad(
         pytest.skip(f"there is no {file}")
     articles = json.loads(file.read_text("utf-8"))["data"]
     paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
-    paragraphs = random.Random(7).sample(paragraphs, 80)
+    paragraphs = random.Random(7).sample(paragraphs, 50)
     docs = tmp_path / "docs"
     docs.mkdir()
     for number, paragraph in enumerate(paragraphs):
         (docs / f"{number}.txt").write_text(paragraph["context"], "utf-8")
     asked = [(qa["question"], f"{number}.txt") for number, p in enumerate(paragraphs) for qa in p["qas"]]
-    asked = random.Random(7).sample(asked, 200)
+    asked = random.Random(7).sample(asked, 100)
     with Knowledge(tmp_path / "store", embedder=minilm) as knowledge:
         knowledge.add(docs)
         hybrid = [wanted in {hit.uri for hit in knowledge.search(question, k=5)} for question, wanted in asked]

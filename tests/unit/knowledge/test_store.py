@@ -107,6 +107,8 @@ def test_folders_that_cannot_be_used(tmp_path: Path, embedder: Any) -> None:
     (useless / "a.txt").write_bytes(b"\xff")
     with pytest.raises(NotFound, match="there is no folder"):
         Knowledge.of_folder(tmp_path / "missing", embedder=embedder)
+    with pytest.raises(NotFound, match="there is no folder"):
+        Knowledge.of_folder("x" * 5000, embedder=embedder)
     with pytest.raises(InputError, match="is a file"):
         Knowledge.of_folder(file, embedder=embedder)
     with pytest.raises(InputError, match="Markdown"):

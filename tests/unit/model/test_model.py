@@ -131,7 +131,7 @@ def test_digits_are_tokens_of_their_own() -> None:
     tokenizer = train_tokenizer(["order 12345 of 12345"] * 50, 300)
     pieces = tokenizer.convert_ids_to_tokens(tokenizer("order 12345")["input_ids"])
     assert pieces[-5:] == list("12345")
-    text = "Ünïcödé € 漢字 \n\t {\"a\": 1}"
+    text = 'Ünïcödé € 漢字 \n\t {"a": 1}'
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 

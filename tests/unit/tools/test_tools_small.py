@@ -123,7 +123,7 @@ def test_the_built_in_tools_are_tools_of_their_names_without_effects() -> None:
     assert [found.name for found in found] == list(mmagent.tools.BUILTIN)
     assert all(isinstance(each, Tool) and each.effect == "read" and each.description for each in found)
     assert [each.name for each in mmagent.tools.builtins("today", "look")] == ["today", "look"]
-    with pytest.raises(NotFound, match=r"no built-in tool tomorow; there are: .*today"):
+    with pytest.raises(NotFound, match=r"no built-in tool 'tomorow'; there are: .*today"):
         mmagent.tools.builtin("tomorow")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mmagent.agent import Agent, load_tools
+from mmagent.agent import Agent
 from mmagent.agent.prompt import tool_specs
 from mmagent.chat.local import _function, _message
 from mmagent.content import Message
@@ -78,7 +78,8 @@ def test_a_turn_at_run_time_reads_like_a_turn_in_training(tokenizer: Any, tmp_pa
         {"role": "assistant", "content": "", "tool_calls": [_call("calculate", {"expression": "30 - 12"})]},
         {"role": "tool", "name": "calculate", "content": episodes.calculated("30 - 12")},
     ]
-    assert at_run_time == tokenizer.apply_chat_template(written, tools=specs, tokenize=False, add_generation_prompt=True)
+    trained = tokenizer.apply_chat_template(written, tools=specs, tokenize=False, add_generation_prompt=True)
+    assert at_run_time == trained
     assert found.splitlines()[0].startswith("[1] Returns > "), "passages are shown with number and title path"
 
 
@@ -95,10 +96,10 @@ def test_passages_are_shown_in_training_as_the_tool_shows_them() -> None:
 
 def test_held_out_wordings_stay_out_of_training() -> None:
     rng = random.Random(0)
-    template = phrases.ASK_RETURN
+    template = phrases.SENTENCES["ask_return"]
     trained = {phrases.phrase(rng, template, False) for _ in range(800)}
     kept = {phrases.phrase(rng, template, True) for _ in range(300)}
-    assert len(kept) > 20
+    assert len(kept) > 10
     assert not trained & kept
 
 
