@@ -34,7 +34,7 @@ format: .venv/.ready ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 
 bench: .venv/.ready ## run the benchmarks; their results are in benchmarks/RESULTS.md
-	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 docs: .venv/.ready ## run every code block of the README and the docs
 	$(BIN)/python -m pytest -q tests/test_docs.py

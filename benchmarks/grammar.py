@@ -4,8 +4,8 @@ Each generation draws a new conversation and new tools (quoted, integer, number,
 nested, array), and samples at temperature 1 under the grammar. Calls are checked with jsonschema and
 `mmagent.content.is_quote`, which share no code with the grammar. Prints one JSON line; a missed bar is exit code 1.
 
-    python benchmarks/grammar.py            # 1,000 generations
-    python benchmarks/grammar.py --quick    # 100
+    python -m benchmarks.grammar            # 1,000 generations
+    python -m benchmarks.grammar --quick    # 100
 """
 
 from __future__ import annotations

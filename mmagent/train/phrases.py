@@ -1,7 +1,7 @@
 """The words of the shop world: what customers ask, what policies say. It knows text, no plans and no tools.
 
-The words stand in ``phrases.toml``. Alternatives are written ``{a|b|c}``, nested as needed. `phrase` draws one expansion;
-every eighth expansion, by hash, is held out: training never draws it, evaluation draws nothing else.
+The words stand in ``phrases.toml``. Alternatives are written ``{a|b|c}``, nested as needed. `phrase` draws one
+expansion; every eighth, by hash, is held out: training never draws it, evaluation draws nothing else.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def phrase(rng: random.Random, template: str, held_out: bool) -> str:
 
 def price(rng: random.Random) -> str:
     """An amount such as ``48.90 EUR``."""
-    return f"{rng.choice((rng.randint(1, 9), rng.randint(10, 99), rng.randint(100, 499)))}.{rng.choice(('00', '50', '90', '95', '99', '49'))} EUR"
+    whole = rng.choice((rng.randint(1, 9), rng.randint(10, 99), rng.randint(100, 499)))
+    return f"{whole}.{rng.choice(('00', '50', '90', '95', '99', '49'))} EUR"
 
 
 def item(rng: random.Random) -> str:
