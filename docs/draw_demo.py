@@ -1,6 +1,6 @@
 """Draws docs/demo.svg: runs the demo in a terminal of its own and draws what it printed.
 
-    python docs/draw_demo.py
+python docs/draw_demo.py
 """
 
 from __future__ import annotations

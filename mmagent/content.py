@@ -6,12 +6,13 @@ Blocks are LangChain v1's standard block dicts, verbatim; media appear in them o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, WithJsonSchema
 from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
@@ -22,11 +23,19 @@ Source: TypeAlias = "str | PathLike[str] | bytes | PILImage"
 QUOTED_KEY = "x-quoted"
 """The JSON Schema keyword that marks a string as a verbatim quote."""
 
-Quoted: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", QUOTED_KEY: True})]
+
+def _check_quote(value: str, info: ValidationInfo) -> str:
+    if info.context is not None and not is_quote(value, info.context):
+        raise ValueError(f"{value!r} stands nowhere in the conversation")
+    return value
+
+
+Quoted: TypeAlias = Annotated[str, AfterValidator(_check_quote), WithJsonSchema({"type": "string", QUOTED_KEY: True})]
 """A string that must be a verbatim span of one line of what the model was given.
 
-Use it for an argument of a tool or a field of an output model: an order number, a name, a citation.
-Local models can decode nothing else there, and the agent checks the value again when it arrives.
+Use it for an argument of a tool or a field of an output model: an order number, a name, a citation. Local models can
+decode nothing else there, and the agent checks the value again when it arrives: it gives pydantic the conversation's
+messages as validation context. Without a context it is a plain string.
 """
 
 
@@ -124,21 +133,51 @@ def text(value: str) -> TextBlock:
 
 
 def quotable_lines(messages: Iterable[Message]) -> Iterator[str]:
-    """The lines that a `Quoted` value may be taken from: what users and tools said, newest last."""
-    for message in messages:
-        if message.role in ("user", "tool") and not is_echo(message.text):
-            for line in message.text.splitlines():
-                if stripped := line.strip():
-                    yield stripped
+    """The lines that a `Quoted` value may be taken from: what users and tools said, oldest first.
 
-
-def is_echo(text: str) -> bool:
-    """Whether a message only repeats what a model made up: quoting it would turn an invention into a source.
-
-    Such are the refusals of wrong arguments, of unknown tools and of answers of the wrong form.
+    What a model made up does not become a source by being repeated: errors of tools are left out, and so are, in a
+    tool's result, the arguments of its call that had stood nowhere before.
     """
-    refused = " got wrong arguments: " in text or "there is no tool " in text or text.endswith("; answer again")
-    return text.startswith("error: ") and refused
+    calls: dict[str, ToolCallBlock] = {}
+    known: list[str] = []
+    for message in messages:
+        calls |= {call["id"]: call for call in message.tool_calls}
+        lines: list[str] = []
+        if message.role == "user" and not is_correction(message.text):
+            lines = message.text.splitlines()
+        elif message.role == "tool" and not message.text.startswith("error: "):
+            call = calls.get(message.tool_call_id or "")
+            made_up = [word for word in _codes(call["args"] if call else {}) if not any(word in line for line in known)]
+            lines = [part for line in message.text.splitlines() for part in _without(line, made_up)]
+        known += [stripped for line in lines if (stripped := line.strip())]
+    yield from known
+
+
+def correction(problem: str) -> str:
+    """What a model is told, in the user's place, of an answer that does not fit."""
+    return f"error: {problem}; answer again"
+
+
+def is_correction(text: str) -> bool:
+    """Whether a message is the agent's own, in the user's place: it tells a model what was wrong with its answer."""
+    return text.startswith("error: ") and text.endswith("; answer again")
+
+
+def _codes(value: Any) -> Iterator[str]:
+    """The strings in a call's arguments, and the words with a digit in them."""
+    if isinstance(value, str):
+        yield value
+        yield from (word for word in re.findall(r"[\w-]+", value) if any(char.isdigit() for char in word))
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _codes(item)
+
+
+def _without(line: str, words: list[str]) -> list[str]:
+    parts = [line]
+    for word in words:
+        parts = [piece for part in parts for piece in part.split(word)] if word else parts
+    return parts
 
 
 def is_quote(value: str, messages: Iterable[Message]) -> bool:

@@ -68,6 +68,14 @@ class MediaSubstituted(_Model):
     instead: str
 
 
+class HistoryCut(_Model):
+    """The conversation is longer than the model's context: its oldest turns are not shown to the model any more."""
+
+    type: Literal["history_cut"] = "history_cut"
+    turns: int
+    """How many turns are left out from now on; they stay in the session."""
+
+
 class StepStarted(_Model):
     """The model is asked; steps count from 1."""
 
@@ -136,6 +144,7 @@ Event: TypeAlias = Annotated[
     TurnStarted
     | MediaAdmitted
     | MediaSubstituted
+    | HistoryCut
     | StepStarted
     | TextDelta
     | ToolCalled

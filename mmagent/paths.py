@@ -11,14 +11,18 @@ def data_dir() -> Path:
     """Sessions, blobs and knowledge stores; ``MMAGENT_DATA_DIR`` overrides it."""
     from mmagent.settings import settings
 
-    return settings().data_dir or Path(platformdirs.user_data_dir("mmagent", appauthor=False))
+    return _expanded(settings().data_dir) or Path(platformdirs.user_data_dir("mmagent", appauthor=False))
 
 
 def config_dir() -> Path:
     """The user's own prompts and settings; ``MMAGENT_CONFIG_DIR`` overrides it."""
     from mmagent.settings import settings
 
-    return settings().config_dir or Path(platformdirs.user_config_dir("mmagent", appauthor=False))
+    return _expanded(settings().config_dir) or Path(platformdirs.user_config_dir("mmagent", appauthor=False))
+
+
+def _expanded(path: Path | None) -> Path | None:
+    return path.expanduser() if path else None
 
 
 def blobs_dir() -> Path:

@@ -104,14 +104,20 @@ class Agent:
                 raise ConfigurationError(f"the model {self.model.name} cannot call tools; choose another, or give none")
             self.tools = {}
         self.blobs = blobs or BlobStore(blobs_dir())
+        self.turns_left_out = 0
+        """Of the session's turns, the oldest ones that no longer fit into the model's context."""
         self._close: list[Callable[[], None]] = []
-        self.knowledge = self._knowledge(knowledge)
         self.session = self._session(session)
+        try:
+            self.knowledge = self._knowledge(knowledge)
+        except BaseException:
+            self.close()
+            raise
 
     async def stream(self, *content: Content, output: Any = None) -> AsyncGenerator[Event, None]:
         """Ask, and see what happens as it happens. Closing the iterator stops the model and the tools.
 
-        Turns on one session wait for each other. What the model had said when a turn was stopped stays in the session.
+        Turns of one `Session` wait for each other. What the model had said when a turn was stopped stays.
 
         Args:
             content: The question: text and media, in any order.

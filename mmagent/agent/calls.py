@@ -19,7 +19,6 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from mmagent.agent.quotes import made_up
 from mmagent.agent.schema import first_error
 from mmagent.agent.tools import AnyTool, ToolContext, ToolResult
 from mmagent.content import Block, Image, Media, Message, ToolCallBlock, text
@@ -56,12 +55,9 @@ def check(
     if chosen is None:
         raise ToolError(f"there is no tool {name}; there are: {', '.join(tools)}")
     try:
-        arguments = chosen.validate(call["args"])
+        arguments = chosen.validate(call["args"], messages)
     except ValidationError as error:
         raise ToolError(f"{name} got wrong arguments: {first_error(error)}") from error
-    if found := made_up(chosen.parameters, call["args"], messages):
-        field, value = found
-        raise ToolError(f"{name} got wrong arguments: {field}: {value!r} stands nowhere in the conversation")
     return chosen, arguments
 
 

@@ -15,15 +15,23 @@ from typing import TYPE_CHECKING
 from mmagent.agent.calls import check, failure, perform, shorten
 from mmagent.agent.citations import cite
 from mmagent.agent.output import Output
-from mmagent.agent.prompt import picture_note, pictures, tool_specs, without_pictures
+from mmagent.agent.prompt import (
+    alternating,
+    picture_note,
+    pictures,
+    tool_specs,
+    turns,
+    without_oldest_turns,
+    without_pictures,
+)
 from mmagent.agent.question import Content, admit
-from mmagent.agent.quotes import CORRECTION
 from mmagent.agent.tools import ToolContext, one_line
 from mmagent.chat.protocol import ModelDone, ModelEvent, ModelRequest, ModelText, ModelToolCall
-from mmagent.content import Message, ToolCallBlock, text
-from mmagent.errors import MMAgentError, ModelError, ToolError, TurnError
+from mmagent.content import Message, ToolCallBlock, correction, text
+from mmagent.errors import ContextOverflow, MMAgentError, ModelError, ToolError, TurnError
 from mmagent.events import (
     Event,
+    HistoryCut,
     MediaAdmitted,
     MediaSubstituted,
     StepStarted,
@@ -109,19 +117,18 @@ class Turn:
             if corrected:
                 raise TurnError(f"the answer was wrong twice: {problem}; ask for a simpler type or use a larger model")
             corrected = True
-            self.session.append(Message(role="user", content=(text(CORRECTION.format(problem=problem)),)))
+            self.session.append(Message(role="user", content=(text(correction(problem)),)))
         raise _limit(f"after {self.agent.max_steps} steps", "max_steps")
 
     async def _ask(self, step: int) -> Message:
         """One message of the model, journaled; where it breaks off, so is the part that there was."""
-        request = self._request()
         self.emit(StepStarted(step=step))
-        taken = {call["id"] for message in self.history for call in message.tool_calls}
+        taken = {call["id"] for message in self.session.messages for call in message.tool_calls}
         words: list[str] = []
         calls: list[ToolCallBlock] = []
         stop = "end"
         try:
-            async with _closing(self.model.stream(request)) as stream:
+            async with _closing(self._stream()) as stream:
                 async for event in stream:
                     if isinstance(event, ModelText):
                         words.append(event.text)
@@ -147,9 +154,25 @@ class Turn:
         self.session.append(message)
         return message
 
+    async def _stream(self) -> AsyncIterator[ModelEvent]:
+        """The model's answer to the conversation, its oldest turns left out where it has outgrown the context."""
+        while True:
+            request = self._request()
+            try:
+                async with _closing(self.model.stream(request)) as stream:
+                    async for event in stream:
+                        yield event
+                return
+            except ContextOverflow:  # comes before any token
+                if self.agent.turns_left_out + 1 >= turns(self.history):
+                    raise
+                self.agent.turns_left_out += 1
+                self.emit(HistoryCut(turns=self.agent.turns_left_out))
+
     def _request(self) -> ModelRequest:
-        """The whole conversation, as this model can take it."""
-        self.history = messages = self.session.messages
+        """The conversation, as this model can take it."""
+        self.history = self.session.messages
+        messages = alternating(without_oldest_turns(self.history, self.agent.turns_left_out))
         if not self.model.capabilities.images:
             readable = "read_text" in self.agent.tools
             for number, picture in enumerate(pictures(messages), start=1):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from mmagent.agent.quotes import made_up
 from mmagent.agent.schema import first_error, schema_of
 from mmagent.content import Message
 from mmagent.errors import ConfigurationError
@@ -36,13 +34,17 @@ class Output:
                 f"an answer cannot be a {self.name}; use a pydantic model or a dataclass"
             ) from error
 
-    def read(self, answer: str) -> Any:
+    def read(self, answer: str, messages: Sequence[Message] | None = None) -> Any:
         """The instance that an answer stands for.
+
+        Args:
+            answer: JSON.
+            messages: The conversation that `Quoted` values must be spans of; None leaves them unchecked.
 
         Raises:
             ValidationError: pydantic's.
         """
-        return self._adapter.validate_json(answer)
+        return self._adapter.validate_json(answer, context=messages)
 
     def as_json(self, value: Any) -> Any:
         """An instance as JSON."""
@@ -51,9 +53,7 @@ class Output:
     def problem(self, answer: str, messages: Sequence[Message]) -> str | None:
         """What is wrong with an answer, or None."""
         try:
-            self.read(answer)
+            self.read(answer, messages)
         except ValidationError as error:
             return first_error(error)
-        if found := made_up(self.schema, json.loads(answer), messages):
-            return f"{found[0]}: this stands nowhere in the conversation"
         return None

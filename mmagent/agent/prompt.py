@@ -22,6 +22,32 @@ def tool_specs(tools: Mapping[str, AnyTool]) -> tuple[ToolSpec, ...]:
     return tuple(ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools.values())
 
 
+def alternating(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation with messages of the user's that follow one another made one.
+
+    They do where a turn failed. The templates of some models refuse a conversation that does not alternate.
+    """
+    merged: list[Message] = []
+    for message in messages:
+        if message.role == "user" and merged and merged[-1].role == "user":
+            both = (*merged[-1].content, text("\n"), *message.content)
+            merged[-1] = merged[-1].model_copy(update={"content": both})
+        else:
+            merged.append(message)
+    return tuple(merged)
+
+
+def without_oldest_turns(messages: Sequence[Message], count: int) -> tuple[Message, ...]:
+    """The conversation without its first ``count`` turns; a turn begins with the user's message."""
+    starts = [index for index, message in enumerate(messages) if message.role == "user"]
+    return tuple(messages[starts[count] :]) if count else tuple(messages)
+
+
+def turns(messages: Iterable[Message]) -> int:
+    """How many turns a conversation has."""
+    return sum(message.role == "user" for message in messages)
+
+
 def pictures(messages: Iterable[Message]) -> tuple[MediaBlock, ...]:
     """Every picture of a conversation, oldest first; their numbers count from 1 in this order."""
     return tuple(block for message in messages for block in message.media if block["type"] == "image")

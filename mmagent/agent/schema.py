@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mmagent.content import QUOTED_KEY
 from mmagent.errors import ConfigurationError
 
 Schema = dict[str, Any]
@@ -47,33 +45,9 @@ def _inline(node: Schema, definitions: dict[str, Schema], open_names: tuple[str,
     return tidy
 
 
-def quoted_values(schema: Schema, value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every string of ``value`` that ``schema`` marks as `Quoted`, with its dotted path."""
-    if isinstance(value, str) and schema.get(QUOTED_KEY):
-        yield path, value
-    for key in _BRANCHES:
-        for branch in schema.get(key, ()):
-            yield from quoted_values(branch, value, path)
-    if isinstance(value, dict):
-        rest = schema.get("additionalProperties")
-        for name, item in value.items():
-            child = schema.get("properties", {}).get(name, rest)
-            if isinstance(child, dict):
-                yield from quoted_values(child, item, _join(path, name))
-    elif isinstance(value, list):
-        first = schema.get("prefixItems", [])
-        for index, item in enumerate(value):
-            child = first[index] if index < len(first) else schema.get("items")
-            if isinstance(child, dict):
-                yield from quoted_values(child, item, _join(path, index))
-
-
 def first_error(error: ValidationError) -> str:
     """The first thing that was wrong, as ``field: message``."""
     first = error.errors(include_url=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"])
-    return f"{field}: {first['msg']}" if field else first["msg"]
-
-
-def _join(path: str, part: str | int) -> str:
-    return f"{path}.{part}" if path else str(part)
+    what = str(first["msg"]).removeprefix("Value error, ")
+    return f"{field}: {what}" if field else what

@@ -9,14 +9,14 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, get_args, overload
 
 from mmagent.agent.schema import schema_of
 from mmagent.agent.signature import arguments_type, parameter_types, read_docstring
-from mmagent.content import MediaBlock
+from mmagent.content import MediaBlock, Message
 from mmagent.errors import ConfigurationError, NotFound, ToolError
 
 if TYPE_CHECKING:
@@ -108,13 +108,17 @@ class Tool(Generic[P, R]):
         """Call the function itself, unchecked."""
         return self.function(*args, **kwargs)
 
-    def validate(self, args: dict[str, Any]) -> dict[str, Any]:
+    def validate(self, args: dict[str, Any], messages: Sequence[Message] | None = None) -> dict[str, Any]:
         """The keyword arguments for the function, from a model's JSON.
+
+        Args:
+            args: The JSON.
+            messages: The conversation that `Quoted` arguments must be spans of; None leaves them unchecked.
 
         Raises:
             ValidationError: pydantic's, for arguments that do not follow the schema.
         """
-        return dict(self._arguments.validate_python(args))
+        return dict(self._arguments.validate_python(args, context=messages))
 
     def __repr__(self) -> str:
         return f"Tool({self.name!r}, effect={self.effect!r})"
@@ -159,6 +163,8 @@ def tool(
             raise ConfigurationError(
                 f"the tool {chosen} has effect {effect!r}; use one of {', '.join(get_args(Effect))}"
             )
+        if timeout is not None and timeout <= 0:
+            raise ConfigurationError(f"the tool {chosen} has a timeout of {timeout:g} s; give it more than 0, or None")
         return Tool(function, name=chosen, effect=effect, timeout=timeout)
 
     return make if function is None else make(function)

@@ -7,8 +7,9 @@ import os
 import re
 from pathlib import Path
 
+from mmagent import nano
 from mmagent.chat.protocol import ChatModel
-from mmagent.errors import ModelError, NotFound
+from mmagent.errors import NotFound
 from mmagent.settings import Settings, settings
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ def load_model(name: str | None = None) -> ChatModel:
         ModelError: This installation lacks the weights that ship.
     """
     name = _chosen() if name is None or name == "auto" else name
-    folder = _nano() if name == "nano" else Path(os.path.expanduser(name))  # Path's own raises for an unknown ~user
+    # os.path's expanduser, because Path's raises for an unknown ~user
+    folder = nano.folder() if name == "nano" else Path(os.path.expanduser(name))
     if name and folder.is_dir():
         from mmagent.chat.local import LocalModel
 
@@ -57,15 +59,6 @@ def _chosen() -> str:
         return chosen
     logger.info("model: nano, which ships with mmagent; %s chooses another", Settings.variable("model"))
     return "nano"
-
-
-def _nano() -> Path:
-    import mmagent.nano
-
-    folder = Path(mmagent.nano.__path__[0])
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"nano is not in this installation ({folder} has no config.json); choose {KINDS[6:]}")
-    return folder
 
 
 def _check_cached(hub_id: str) -> None:

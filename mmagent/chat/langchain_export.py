@@ -162,6 +162,7 @@ class ExportedModel(BaseChatModel):
             blobs=self.blobs,
             tools=tools,
             output=_output(kwargs.get("response_format")),
+            require_call=forced,
             sampling=Sampling(**(sampling | {"stop": tuple(stop or ())})),
         )
         return request, forced

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmagent import nano
 from mmagent.chat.protocol import Capabilities, ModelDone, ModelEvent, ModelRequest, ModelText, ModelToolCall, ToolSpec
 from mmagent.content import Message, quotable_lines
 from mmagent.errors import MMAgentError, ModelError
@@ -35,7 +36,7 @@ class LocalModel:
     """
 
     def __init__(self, path_or_id: str | Path = "nano", *, device: str | None = None, dtype: str | None = None) -> None:
-        self._source = _nano() if path_or_id == "nano" else path_or_id
+        self._source = nano.folder() if path_or_id == "nano" else path_or_id
         self._device, self._dtype = device, dtype
         self._decoder: Decoder | None = None
         self._loading, self._prompting = threading.Lock(), threading.Lock()
@@ -123,7 +124,11 @@ class LocalModel:
         decoder, sampling = self._load(), request.sampling
         vocabulary = decoder.loaded.vocabulary
         grammar = Grammar(
-            vocabulary, tools=request.tools, output=request.output, quotable=quotable_lines(request.messages)
+            vocabulary,
+            tools=request.tools,
+            output=request.output,
+            quotable=quotable_lines(request.messages),
+            require_call=request.require_call,
         )
         response = Response(vocabulary, grammar.format, sampling.stop)
         sampler = Sampler(
@@ -169,12 +174,6 @@ class LocalModel:
             return decoder.restore(
                 build_prompt(loaded, messages, [_function(tool) for tool in request.tools], pictures)
             )
-
-
-def _nano() -> Path:
-    from importlib.resources import files
-
-    return Path(str(files("mmagent.nano")))
 
 
 def _pictures(request: ModelRequest, name: str, can_see: bool) -> list[Picture]:

@@ -58,6 +58,8 @@ class ModelRequest:
     tools: tuple[ToolSpec, ...] = ()
     output: dict[str, Any] | None = None
     """JSON Schema that the answer's text must follow when no tool is called."""
+    require_call: bool = False
+    """Whether a tool must be called; models that are not `Capabilities.constrained` may still answer in words."""
     sampling: Sampling = field(default_factory=Sampling)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmagent.cli.stores import tell_skipped
 from mmagent.errors import NotFound
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def assemble(choices: Choices) -> Agent:
     instructions = choices.instructions
     if instructions in names():
         instructions = render(instructions, choices.prompts)
-    return Agent(
+    agent = Agent(
         tools=[tool for path in choices.tools for tool in load_tools(path)],
         model=factory.load_model(choices.model),
         instructions=instructions,
@@ -52,3 +53,6 @@ def assemble(choices: Choices) -> Agent:
         prompts_dir=choices.prompts,
         max_steps=choices.max_steps,
     )
+    if agent.knowledge:
+        tell_skipped(agent.knowledge)
+    return agent

@@ -126,6 +126,16 @@ def _model() -> str:
     return f"{model.name}, {'sees pictures' if model.capabilities.images else 'sees no pictures'}"
 
 
+def _models() -> str:
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        found = sorted(repo.repo_id for repo in scan_cache_dir().repos if repo.repo_type == "model")
+    except CacheNotFound:
+        found = []
+    return ", ".join(("nano", *found)) + ("" if found else "; none downloaded")
+
+
 def _ocr() -> str:
     from PIL import Image, ImageDraw, ImageFont
 
@@ -197,6 +207,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "device": _device,
     "nano": _nano,
     "model": _model,
+    "models at hand": _models,
     "ocr": _ocr,
     "embedder": _embedder,
     "data": _data,

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmagent.cli.printable import printable
+
+if TYPE_CHECKING:
+    from mmagent.knowledge import Knowledge
 
 
 def index(path: Path) -> None:
@@ -21,7 +26,14 @@ def index(path: Path) -> None:
     with Knowledge.of_folder(path) as knowledge:
         stats = knowledge.stats()
         print(f"{stats.documents} documents, {stats.units} passages")
+        tell_skipped(knowledge)
     print(f'search them with: mmagent search "..." --knowledge {printable(str(path))}')
+
+
+def tell_skipped(knowledge: Knowledge) -> None:
+    """Say on stderr which files of a folder are not searched, and why."""
+    for uri, reason in knowledge.report.skipped:
+        print(f"note: {printable(uri)} is left out: {printable(reason)}", file=sys.stderr)
 
 
 def search(query: str, folder: Path, *, limit: int, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from mmagent.content import Block
 from mmagent.events import (
     Citation,
     Event,
+    HistoryCut,
     MediaAdmitted,
     MediaSubstituted,
     TextDelta,
@@ -72,6 +73,8 @@ class TerminalView:
                 self._note(f"picture {event.name}{size}", "dim")
             case MediaSubstituted():
                 self._note(f"the model cannot take {event.file_id[:15]}…; it was given {event.instead}", "yellow")
+            case HistoryCut():
+                self._note(f"the model's context is full; the oldest turns ({event.turns}) are left out", "yellow")
             case TextDelta():
                 self._text(event.text)
             case ToolCalled():
@@ -94,7 +97,7 @@ class TerminalView:
         from rich.text import Text
 
         text = Text(printable(line), style=style)
-        if not self._verbose:
+        if not self._verbose and self._console.is_terminal:
             text = Text(" ".join(text.plain.split("\n")), style=style)
             text.truncate(self._console.width, overflow="ellipsis")
         self._console.print(text, soft_wrap=True)

@@ -86,7 +86,7 @@ class SqliteJournal:
         self._lock = threading.Lock()
         with self._errors():
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # conversations are private
             self._database = sqlite3.connect(
                 path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from mmagent.train.episodes import DRILLS, Episode, caption_drill, shop_episode
+from mmagent.train.episodes import DRILLS, LONG_DRILLS, Episode, caption_drill, shop_episode
+from mmagent.train.recipes import Recipe
 from mmagent.train.shop import Picture
 
 IGNORED = -100
@@ -136,33 +137,20 @@ class Encoder:
 class Stream(torch.utils.data.Dataset[list[Batch]]):
     """Optimizer steps as items: item ``n`` is the list of batches of step ``n``.
 
-    Args:
-        tokens: Tokens of one step, about.
-        captions: Share of steps' episodes that are picture captions only; the rest is cases and drills.
+    A step is a function of recipe, seed and its number, so a run that was interrupted goes on as it was.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        book: PictureBook,
-        *,
-        seed: int,
-        steps: int,
-        tokens: int,
-        drills: float,
-        align_steps: int,
-    ) -> None:
-        self.encoder, self.book, self.seed, self.steps = encoder, book, seed, steps
-        self.tokens, self.drills, self.align_steps = tokens, drills, align_steps
+    def __init__(self, recipe: Recipe, encoder: Encoder, book: PictureBook, seed: int) -> None:
+        self.recipe, self.encoder, self.book, self.seed = recipe, encoder, book, seed
 
     def __len__(self) -> int:
-        return self.steps
+        return self.recipe.steps
 
     def __getitem__(self, step: int) -> list[Batch]:
         rng = random.Random(f"{self.seed} {step}")
         rows: list[Row] = []
         total = 0
-        while total < self.tokens:
+        while total < self.recipe.tokens_per_step:
             episode = self.draw(rng, step)
             ids, labels = self.encoder.encode(episode)
             rows.append((ids, labels, [self.book.pick(rng, picture) for picture in episode.pictures]))
@@ -170,15 +158,17 @@ class Stream(torch.utils.data.Dataset[list[Batch]]):
         return collate(rows, self.encoder.tokenizer.pad_token_id, self.book.side)
 
     def draw(self, rng: random.Random, step: int) -> Episode:
-        """One episode: captions only while aligning, then cases with drills between them."""
+        """One episode: captions in most cases while aligning, then cases with drills between them."""
+        late = step >= self.recipe.long_drills_from
+        drills = 0.5 if late else self.recipe.drills
         draw = rng.random()
-        if step < self.align_steps and draw < 0.7:
+        if step < self.recipe.align_steps and draw < 0.7:
             draw = 0.0
-        elif draw >= self.drills:
+        elif draw >= drills:
             return shop_episode(rng)
-        if draw < 0.2 * self.drills:
+        if draw < 0.2 * drills:
             return caption_drill(rng, draw_any_picture(rng))
-        return rng.choice(DRILLS)(rng)
+        return rng.choice(LONG_DRILLS if late else DRILLS)(rng)
 
 
 def draw_any_picture(rng: random.Random) -> Picture:

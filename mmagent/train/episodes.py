@@ -256,4 +256,53 @@ def _drill(question: str, answer: str) -> Episode:
     return Episode([{"role": "user", "content": question}, {"role": "assistant", "content": answer}], [], [])
 
 
+def _nonsense(rng: random.Random, low: int, high: int) -> str:
+    """Words in no order, codes among them: nothing in it can be guessed, so it must be copied."""
+    return " ".join(
+        rng.choice(p.VOCABULARY) if rng.random() < 0.7 else _word(rng) for _ in range(rng.randint(low, high))
+    )
+
+
+def long_repeat_drill(rng: random.Random) -> Episode:
+    """Say nonsense again."""
+    text = _nonsense(rng, 6, 40)
+    return _drill(f"Repeat: {text}", text)
+
+
+def long_value_drill(rng: random.Random) -> Episode:
+    """Find the values of several keys, one after the other; keys and values are nonsense."""
+    keys = rng.sample(p.VOCABULARY, rng.randint(3, 8))
+    values = {key: _nonsense(rng, 1, 4) for key in keys}
+    draw = rng.random()
+    if draw < 0.4:
+        text = json.dumps(values, ensure_ascii=False)
+    else:
+        text = "\n".join(f"{key}{': ' if draw < 0.7 else ' '}{value}" for key, value in values.items())
+    return _rounds(text, [(f"{key}?", values[key]) for key in rng.sample(keys, rng.randint(2, len(keys)))])
+
+
+def long_passage_drill(rng: random.Random) -> Episode:
+    """Quote numbered passages of nonsense, by number or by heading."""
+    passages = [(rng.choice(p.VOCABULARY), _nonsense(rng, 4, 12)) for _ in range(rng.randint(3, 5))]
+    text = "\n".join(f"[{number}] {head}\n{body}." for number, (head, body) in enumerate(passages, 1))
+    asked = rng.sample(range(len(passages)), rng.randint(2, len(passages)))
+    by_number = rng.random() < 0.5
+    return _rounds(
+        text, [(f"[{i + 1}]?" if by_number else f"{passages[i][0]}?", f"{passages[i][1]}. [{i + 1}]") for i in asked]
+    )
+
+
+def _rounds(text: str, rounds: list[tuple[str, str]]) -> Episode:
+    messages: list[Message] = []
+    for question, answer in rounds:
+        messages.append({"role": "user", "content": f"{text}\n{question}" if not messages else question})
+        messages.append({"role": "assistant", "content": answer})
+    return Episode(messages, [], [])
+
+
+LONG_DRILLS: tuple[Callable[[random.Random], Episode], ...] = (
+    long_repeat_drill, long_value_drill, long_value_drill, long_passage_drill, passage_drill, compare_drill,
+)  # fmt: skip
+"""With tens of copied tokens in each, so that copying is learnt for every token and not for digits alone."""
+
 DRILLS: tuple[Callable[[random.Random], Episode], ...] = (repeat_drill, value_drill, passage_drill, compare_drill)

@@ -43,6 +43,10 @@ MONTHS, STREETS = (tuple[str, ...](_WORDS[key]) for key in ("months", "streets")
 FIRST_NAMES, LAST_NAMES = (tuple[str, ...](_WORDS[key]) for key in ("first_names", "last_names"))
 SENTENCES: dict[str, str] = _WORDS["sentences"]
 """Templates of what customers say, by name; ``<item>``, ``<object>``, ``<id>`` and ``<sum>`` are filled in later."""
+VOCABULARY: tuple[str, ...] = tuple(
+    sorted(set(re.findall(r"[A-Za-z]{2,}", " ".join((*ITEMS, *SENTENCES.values(), *(t.says for t in TOPICS))))))
+)
+"""The words of items, customers and policies."""
 _SYLLABLES: list[str] = _WORDS["syllables"]
 
 

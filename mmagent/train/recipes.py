@@ -24,16 +24,18 @@ class Recipe:
     patch: int = 16
     vision_width: int = 128
     vision_layers: int = 4
-    steps: int = 2400
+    steps: int = 1250
     tokens_per_step: int = 8192
     align_steps: int = 200
     """First steps that are mostly picture captions."""
     drills: float = 0.3
-    """Share of episodes that are drills."""
+    """Share of episodes that are drills, before `long_drills_from`."""
+    long_drills_from: int = 700
+    """Step from which on half of the episodes are drills, and drills copy tens of tokens."""
     muon_lr: float = 6e-3
     adam_lr: float = 3e-3
     warmup: int = 60
-    decay: float = 0.35
+    decay: float = 0.3
     """Share of the steps, at the end, over which the learning rate falls to zero."""
     pictures_per_kind: int = 1200
     tokenizer_episodes: int = 6000

@@ -6,13 +6,14 @@ import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from mmagent.errors import ModelError
+from mmagent.errors import ConfigurationError, ModelError
 from mmagent.model import MMAgentConfig, MMAgentForConditionalGeneration
 from mmagent.model.processor import build_processor
 from mmagent.model.tokenizer import train_tokenizer
@@ -144,7 +145,12 @@ def train(recipe: Recipe, out: Path, *, seed: int, resume: bool, progress: Calla
     model = build_model(recipe, tokenizer)
     encoder = Encoder(tokenizer, model.config.image_seq_length)
     progress("drawing pictures")
-    book = PictureBook(out / f"pictures-{recipe.image_side}.npz", recipe.image_side, recipe.pictures_per_kind, seed)
+    book = PictureBook(
+        out / f"pictures-{recipe.image_side}-{recipe.pictures_per_kind}-{seed}.npz",
+        recipe.image_side,
+        recipe.pictures_per_kind,
+        seed,
+    )
     run = _Run(recipe, model, encoder, book, out, seed)
     first = run.load() if resume else 0
     size = sum(p.numel() for p in model.parameters())
@@ -175,15 +181,7 @@ class _Run:
     def steps(self, first: int, progress: Callable[[str], None]) -> None:
         """Run all steps from ``first``."""
         r = self.recipe
-        stream = Stream(
-            self.encoder,
-            self.book,
-            seed=self.seed,
-            steps=r.steps,
-            tokens=r.tokens_per_step,
-            drills=r.drills,
-            align_steps=r.align_steps,
-        )
+        stream = Stream(r, self.encoder, self.book, self.seed)
         remaining = torch.utils.data.Subset(stream, range(first, r.steps))
         loader = torch.utils.data.DataLoader(remaining, batch_size=None, num_workers=1, prefetch_factor=4)
         started, done, smooth = time.monotonic(), self.tokens, 0.0
@@ -237,6 +235,7 @@ class _Run:
         part = self.out / "checkpoint.part"
         state = {
             "step": step,
+            "made_by": self.made_by(),
             "tokens": self.tokens,
             "model": self.model.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
@@ -244,12 +243,18 @@ class _Run:
         torch.save(state, part)
         part.replace(self.out / "checkpoint.pt")
 
+    def made_by(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be taken up; the number of steps may change."""
+        return {**asdict(replace(self.recipe, steps=0)), "seed": self.seed}
+
     def load(self) -> int:
         """Take up the checkpoint, if there is one; returns the step to go on from."""
         path = self.out / "checkpoint.pt"
         if not path.exists():
             return 0
         state = torch.load(path, weights_only=True)
+        if state["made_by"] != self.made_by():
+            raise ConfigurationError(f"{path} is of another recipe or seed; choose another folder, or start afresh")
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

@@ -12,8 +12,7 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from mmagent.agent import Tool, ToolContext, ToolResult, load_tools, tool
-from mmagent.agent.schema import quoted_values
-from mmagent.content import Quoted
+from mmagent.content import Message, Quoted, text
 from mmagent.errors import ConfigurationError, NotFound, ToolError
 from mmagent.knowledge import Hit
 
@@ -123,14 +122,33 @@ def test_arguments_that_do_not_follow_the_schema_are_refused(change: dict[str, A
     assert refused.value.errors()[0]["loc"][0] == where
 
 
-def test_quotes_are_found_at_any_depth() -> None:
-    args = {"number": "A", "lines": [{"article": "x"}, {"article": "y"}], "to": {"street": "s", "note": "z"}}
-    assert list(quoted_values(order.parameters, args)) == [
-        ("number", "A"),
-        ("lines.0.article", "x"),
-        ("lines.1.article", "y"),
-        ("to.note", "z"),
-    ]
+def test_quotes_are_checked_at_any_depth() -> None:
+    said = (Message(role="user", content=(text("A is for x, y and z in street s"),)),)
+    args: dict[str, Any] = {
+        "number": "A",
+        "lines": [{"article": "x"}, {"article": "y"}],
+        "to": {"street": "s", "note": "z"},
+    }
+    order.validate(args, said)
+    for path, change in [
+        (("number",), {"number": "B"}),
+        (("lines", 1, "article"), {"lines": [{"article": "x"}, {"article": "B"}]}),
+        (("to", "note"), {"to": {"street": "s", "note": "B"}}),
+    ]:
+        with pytest.raises(ValidationError, match="'B' stands nowhere in the conversation") as refused:
+            order.validate(args | change, said)
+        assert refused.value.errors()[0]["loc"][: len(path)] == path
+
+
+def test_a_quote_may_have_an_alternative() -> None:
+    @tool
+    def find(order_id: Quoted | Literal["unknown"], counts: dict[Quoted, int]) -> None:
+        """Find."""
+
+    said = (Message(role="user", content=(text("order A-17"),)),)
+    assert find.validate({"order_id": "unknown", "counts": {"A-17": 1}}, said)["order_id"] == "unknown"
+    with pytest.raises(ValidationError, match="stands nowhere"):
+        find.validate({"order_id": "A-17", "counts": {"invented": 1}}, said)
 
 
 def test_a_tool_is_still_the_function() -> None:

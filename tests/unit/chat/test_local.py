@@ -58,10 +58,15 @@ def user(words: str, *blocks: Any) -> Message:
 
 
 def request(
-    blobs: BlobStore, *messages: Message, tools: Sequence[ToolSpec] = (), output: Any = None, **sampling: Any
+    blobs: BlobStore,
+    *messages: Message,
+    tools: Sequence[ToolSpec] = (),
+    output: Any = None,
+    must_call: bool = False,
+    **sampling: Any,
 ) -> ModelRequest:
-    settings = {"temperature": 1.0, "seed": 0, "max_tokens": 40} | sampling
-    return ModelRequest(messages, blobs, tuple(tools), output, Sampling(**settings))
+    settings = Sampling(**{"temperature": 1.0, "seed": 0, "max_tokens": 40} | sampling)
+    return ModelRequest(messages, blobs, tuple(tools), output, sampling=settings, require_call=must_call)
 
 
 async def collect(model: LocalModel, asked: ModelRequest) -> list[ModelEvent]:
@@ -76,15 +81,6 @@ def done(events: Sequence[ModelEvent]) -> ModelDone:
     last = events[-1]
     assert isinstance(last, ModelDone)
     return last
-
-
-@pytest.fixture
-def always_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A random network hardly ever calls a tool by itself."""
-    import mmagent.engine
-
-    grammar = mmagent.engine.Grammar
-    monkeypatch.setattr(mmagent.engine, "Grammar", lambda *args, **kwargs: grammar(*args, **kwargs, require_call=True))
 
 
 async def test_it_is_a_chat_model_that_says_what_it_takes(model: LocalModel) -> None:
@@ -110,8 +106,8 @@ async def test_text_streams_in_pieces_that_make_the_answer(model: LocalModel, bl
     assert "�" not in words(events)
 
 
-async def test_a_call_is_an_event_and_never_text(model: LocalModel, blobs: BlobStore, always_calls: None) -> None:
-    asked = request(blobs, user("where is order A-48213?"), tools=[LOOK], max_tokens=400)
+async def test_a_call_is_an_event_and_never_text(model: LocalModel, blobs: BlobStore) -> None:
+    asked = request(blobs, user("where is order A-48213?"), tools=[LOOK], must_call=True, max_tokens=400)
     events = await collect(model, asked)
     calls = [event.call for event in events if isinstance(event, ModelToolCall)]
     assert words(events) == ""
@@ -122,16 +118,16 @@ async def test_a_call_is_an_event_and_never_text(model: LocalModel, blobs: BlobS
         assert call["args"]["id"] in "where is order A-48213?"
 
 
-async def test_a_call_that_is_cut_off_is_no_call(model: LocalModel, blobs: BlobStore, always_calls: None) -> None:
-    events = await collect(model, request(blobs, user("order 17"), tools=[LOOK], max_tokens=20))
+async def test_a_call_that_is_cut_off_is_no_call(model: LocalModel, blobs: BlobStore) -> None:
+    events = await collect(model, request(blobs, user("order 17"), tools=[LOOK], must_call=True, max_tokens=20))
     assert [type(event) for event in events] == [ModelDone]
     assert done(events).stop == "length"
     assert done(events).usage.completion_tokens == 20
 
 
-async def test_the_next_step_reuses_the_step_before(model: LocalModel, blobs: BlobStore, always_calls: None) -> None:
+async def test_the_next_step_reuses_the_step_before(model: LocalModel, blobs: BlobStore) -> None:
     picture = blobs.admit(Image(Pillow.new("RGB", (40, 30), "green")))
-    first = request(blobs, user("where is order A-48213 now?", picture), tools=[LOOK], max_tokens=400)
+    first = request(blobs, user("where is order A-48213 now?", picture), tools=[LOOK], must_call=True, max_tokens=400)
     events = await collect(model, first)
     blocks = tuple(event.call for event in events if isinstance(event, ModelToolCall))
     answers = tuple(
@@ -197,6 +193,11 @@ async def test_the_loop_stays_free_while_the_model_runs(model: LocalModel, blobs
     await collect(model, request(blobs, user("hello"), output={"type": "string", "minLength": 60}, max_tokens=60))
     ticking.cancel()
     assert ticks > 60
+
+
+async def test_a_call_that_must_but_cannot_be_made_is_refused(model: LocalModel, blobs: BlobStore) -> None:
+    with pytest.raises(GrammarError, match="no tool can be called"):
+        await collect(model, request(blobs, user("order 17"), must_call=True))
 
 
 async def test_a_stop_string_ends_the_answer(model: LocalModel, blobs: BlobStore) -> None:
