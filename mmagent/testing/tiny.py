@@ -27,6 +27,7 @@ def tiny_vlm(path: str | Path, *, seed: int = 0) -> Path:
     """
     import torch
     from transformers import LlamaConfig, SiglipVisionConfig
+    from transformers.utils import logging as transformers_logging
 
     from mmagent.model import MMAgentConfig, MMAgentForConditionalGeneration
     from mmagent.model.processor import build_processor
@@ -57,6 +58,7 @@ def tiny_vlm(path: str | Path, *, seed: int = 0) -> Path:
         ),
         image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
     )
+    transformers_logging.disable_progress_bar()
     torch.manual_seed(seed)
     MMAgentForConditionalGeneration(config).eval().save_pretrained(path)
     build_processor(tokenizer, config).save_pretrained(path)

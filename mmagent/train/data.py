@@ -11,15 +11,18 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from mmagent.train.episodes import DRILLS, LONG_DRILLS, Episode, caption_drill, shop_episode
+from mmagent.train.episodes import DRILLS, LONG_DRILLS, POLICY_DRILLS, Episode, caption_drill, shop_episode
 from mmagent.train.recipes import Recipe
 from mmagent.train.shop import Picture
 
 IGNORED = -100
 """The label of a position that does not count, as in torch's cross entropy."""
 
-Row: TypeAlias = tuple[list[int], list[int], list[np.ndarray]]
+Names: TypeAlias = tuple[int, int, int]
+"""What a picture shows, as indices into `KINDS`, colours and products; `IGNORED` where it has none."""
+Row: TypeAlias = tuple[list[int], list[int], list[tuple[np.ndarray, Names]]]
 """Ids, labels and pictures of one episode."""
+KINDS = ("receipt", "label", "product", "unrelated")
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Batch:
     input_ids: torch.Tensor  # [B, L] int64
     labels: torch.Tensor  # [B, L] int64, IGNORED outside the assistant's words
     pixels: torch.Tensor  # [N, 3, S, S] uint8
+    names: torch.Tensor  # [N, 3] int64, see `Names`
 
 
 class PictureBook:
@@ -56,6 +60,25 @@ class PictureBook:
         shelf = self.pixels[shelf_of(picture)]
         pixels: np.ndarray = shelf[rng.randrange(len(shelf))]
         return pixels
+
+
+def moved(rng: random.Random, pixels: np.ndarray, most: int = 8) -> np.ndarray:
+    """The picture ``[S, S, 3]``, shifted by up to ``most`` pixels and, half of the time, mirrored."""
+    if rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    side, down, right = pixels.shape[0], rng.randint(0, 2 * most), rng.randint(0, 2 * most)
+    padded = np.pad(pixels, ((most, most), (most, most), (0, 0)), mode="edge")
+    return padded[down : down + side, right : right + side]
+
+
+def names_of(picture: Picture) -> Names:
+    """What a picture shows, as numbers."""
+    from mmagent.train.pictures import COLORS, PRODUCTS
+
+    if picture.kind != "product":
+        return KINDS.index(picture.kind), IGNORED, IGNORED
+    shown = picture.fields
+    return KINDS.index("product"), sorted(COLORS).index(shown["color"]), PRODUCTS.index(shown["product"])
 
 
 def shelf_of(picture: Picture) -> str:
@@ -153,22 +176,25 @@ class Stream(torch.utils.data.Dataset[list[Batch]]):
         while total < self.recipe.tokens_per_step:
             episode = self.draw(rng, step)
             ids, labels = self.encoder.encode(episode)
-            rows.append((ids, labels, [self.book.pick(rng, picture) for picture in episode.pictures]))
+            pictures = [(self.book.pick(rng, picture), names_of(picture)) for picture in episode.pictures]
+            if step >= self.recipe.naming_from:
+                pictures = [(moved(rng, pixels), names) for pixels, names in pictures]
+            rows.append((ids, labels, pictures))
             total += len(ids)
         return collate(rows, self.encoder.tokenizer.pad_token_id, self.book.side)
 
     def draw(self, rng: random.Random, step: int) -> Episode:
         """One episode: captions in most cases while aligning, then cases with drills between them."""
-        late = step >= self.recipe.long_drills_from
-        drills = 0.5 if late else self.recipe.drills
+        long, naming = step >= self.recipe.long_drills_from, step >= self.recipe.naming_from
+        drills = 0.5 if long else self.recipe.drills
         draw = rng.random()
         if step < self.recipe.align_steps and draw < 0.7:
             draw = 0.0
         elif draw >= drills:
             return shop_episode(rng)
-        if draw < 0.2 * drills:
+        if draw < (0.5 if naming else 0.2) * drills:
             return caption_drill(rng, draw_any_picture(rng))
-        return rng.choice(LONG_DRILLS if late else DRILLS)(rng)
+        return rng.choice(POLICY_DRILLS if naming else LONG_DRILLS if long else DRILLS)(rng)
 
 
 def draw_any_picture(rng: random.Random) -> Picture:
@@ -200,9 +226,11 @@ def _pad(rows: Sequence[Row], pad: int, side: int) -> Batch:
     for index, (ids, wanted, _) in enumerate(rows):
         input_ids[index, : len(ids)] = torch.tensor(ids)
         labels[index, : len(ids)] = torch.tensor(wanted)
-    pixels = [torch.from_numpy(np.array(p)) for _, _, pictures in rows for p in pictures]
+    shown = [picture for _, _, pictures in rows for picture in pictures]
+    pixels = [torch.from_numpy(np.array(p)) for p, _ in shown]
+    names = torch.tensor([names for _, names in shown], dtype=torch.int64).reshape(-1, 3)
     stacked = torch.stack(pixels).permute(0, 3, 1, 2) if pixels else torch.zeros(0, 3, side, side, dtype=torch.uint8)
-    return Batch(input_ids, labels, stacked)
+    return Batch(input_ids, labels, stacked, names)
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 from mmagent.train import phrases as p
 from mmagent.train.cases import draw_case, order_id, tracking_number
 from mmagent.train.shop import (
+    NOT_IN_POLICIES,
     RETURN_QUERY,
     Call,
     Case,
@@ -299,6 +300,28 @@ def _rounds(text: str, rounds: list[tuple[str, str]]) -> Episode:
         messages.append({"role": "assistant", "content": answer})
     return Episode(messages, [], [])
 
+
+def policy_drill(rng: random.Random) -> Episode:
+    """Answer several questions from numbered passages, in the words of the passages."""
+    topics = rng.sample((p.RETURN_WINDOW, p.EXCEPTIONS, *p.TOPICS), rng.randint(4, 7))
+    *found, missing = topics
+    passages, rounds = [], []
+    for number, topic in enumerate(found, 1):
+        answer = p.fill(rng, p.phrase(rng, topic.says, False), topic.numbers)
+        heading = p.phrase(rng, topic.headings, False)
+        body = f"{answer} {p.phrase(rng, p.SENTENCES['fillers'], False)}" if rng.random() < 0.4 else answer
+        passages.append(f"[{number}] {topic.document} > {heading}\n{body}")
+        rounds.append((p.phrase(rng, topic.asked, False), f"{answer} [{number}]"))
+    rounds.append((p.phrase(rng, missing.asked, False), NOT_IN_POLICIES))
+    return _rounds("\n".join(passages), rng.sample(rounds, rng.randint(2, 4)))
+
+
+POLICY_DRILLS: tuple[Callable[[random.Random], Episode], ...] = (
+    policy_drill,
+    policy_drill,
+    long_value_drill,
+    compare_drill,
+)
 
 LONG_DRILLS: tuple[Callable[[random.Random], Episode], ...] = (
     long_repeat_drill, long_value_drill, long_value_drill, long_passage_drill, passage_drill, compare_drill,

@@ -24,7 +24,7 @@ class Recipe:
     patch: int = 16
     vision_width: int = 128
     vision_layers: int = 4
-    steps: int = 1250
+    steps: int = 1600
     tokens_per_step: int = 8192
     align_steps: int = 200
     """First steps that are mostly picture captions."""
@@ -32,11 +32,12 @@ class Recipe:
     """Share of episodes that are drills, before `long_drills_from`."""
     long_drills_from: int = 700
     """Step from which on half of the episodes are drills, and drills copy tens of tokens."""
+    naming_from: int = 1250
+    """Step from which on drills are captions and policies in most cases, and the vision tower names pictures."""
     muon_lr: float = 6e-3
     adam_lr: float = 3e-3
-    warmup: int = 60
-    decay: float = 0.3
-    """Share of the steps, at the end, over which the learning rate falls to zero."""
+    schedule: tuple[tuple[int, float], ...] = ((0, 0.0), (60, 1.0), (875, 1.0), (1250, 0.0), (1251, 0.73), (1600, 0.0))
+    """Steps, and the share of the peak learning rate there; linear between them, stretched to the number of steps."""
     pictures_per_kind: int = 1200
     tokenizer_episodes: int = 6000
 
@@ -55,7 +56,9 @@ RECIPES = {
         steps=20,
         tokens_per_step=2048,
         align_steps=5,
-        warmup=5,
+        long_drills_from=8,
+        naming_from=12,
+        schedule=((0, 0.0), (5, 1.0), (20, 0.0)),
         pictures_per_kind=50,
         tokenizer_episodes=200,
     ),

@@ -6,23 +6,28 @@ import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
+from transformers.utils import logging as transformers_logging
 
 from mmagent.errors import ConfigurationError, ModelError
 from mmagent.model import MMAgentConfig, MMAgentForConditionalGeneration
 from mmagent.model.processor import build_processor
 from mmagent.model.tokenizer import train_tokenizer
-from mmagent.train.data import IGNORED, Batch, Encoder, PictureBook, Stream, collate, normalise
+from mmagent.train.data import IGNORED, KINDS, Batch, Encoder, PictureBook, Stream, collate, names_of, normalise
 from mmagent.train.episodes import DRILLS, shop_episode
+from mmagent.train.pictures import COLORS, PRODUCTS
 from mmagent.train.recipes import Recipe
 
 CHECK_EVERY, SAVE_EVERY = 200, 100
 """Steps."""
+NAMING_WEIGHT = 0.3
+"""Of `Naming` beside the loss of the words."""
 
 
 def build_tokenizer(recipe: Recipe, seed: int) -> Any:
@@ -88,39 +93,72 @@ def optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optim
 
 
 def schedule(step: int, recipe: Recipe) -> float:
-    """Share of the peak learning rate: linear warm-up, flat, linear to zero (WSD, arXiv 2404.06395)."""
-    start = recipe.steps * (1 - recipe.decay)
-    falling = (recipe.steps - step) / (recipe.steps - start) if step > start else 1.0
-    return min((step + 1) / recipe.warmup, falling, 1.0)
+    """Share of the peak learning rate at a step."""
+    steps, shares = zip(*recipe.schedule, strict=True)
+    return float(np.interp((step + 1) * steps[-1] / recipe.steps, steps, shares))
 
 
-def loss_of(model: MMAgentForConditionalGeneration, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Summed cross entropy of a batch's labels, with the labels ``[M]`` and the predictions ``[M]`` behind it."""
+@dataclass
+class Pass:
+    """What a forward pass over a batch came to."""
+
+    loss: torch.Tensor
+    """Summed cross entropy of the labels that count."""
+    wanted: torch.Tensor  # [M] the labels that count
+    got: torch.Tensor  # [M] the most likely token at each of them
+    seen: torch.Tensor | None  # [N, D_vision] the pictures, as the vision tower sees them
+
+
+def run(model: MMAgentForConditionalGeneration, batch: Batch) -> Pass:
+    """One forward pass, the head only where it counts."""
+    seen = None
     embeddings = model.get_input_embeddings()(batch.input_ids)
     if len(batch.pixels):
-        features = model.get_image_features(normalise(batch.pixels)).pooler_output
-        assert features is not None
+        encoded = model.get_image_features(normalise(batch.pixels))
+        assert encoded.last_hidden_state is not None and encoded.pooler_output is not None
+        seen, features = encoded.last_hidden_state.mean(1), encoded.pooler_output
         mask = (batch.input_ids == model.config.image_token_id).unsqueeze(-1)
         embeddings = embeddings.masked_scatter(mask, features.to(embeddings.dtype))
     hidden = model.get_decoder()(inputs_embeds=embeddings, use_cache=False).last_hidden_state[:, :-1]
     labels = batch.labels[:, 1:]
     counted = labels != IGNORED
-    logits = model.get_output_embeddings()(hidden[counted])  # [M, V]: the head runs only where it counts
-    return F.cross_entropy(logits.float(), labels[counted], reduction="sum"), labels[counted], logits.argmax(-1)
+    logits = model.get_output_embeddings()(hidden[counted])  # [M, V]
+    loss = F.cross_entropy(logits.float(), labels[counted], reduction="sum")
+    return Pass(loss, labels[counted], logits.argmax(-1), seen)
+
+
+class Naming(torch.nn.Module):
+    """Names kind, colour and product of pictures from the vision tower alone: a help in training, not saved.
+
+    The words of an answer tell the vision tower little about what it should tell apart; this tells it directly.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.parts = (len(KINDS), len(COLORS), len(PRODUCTS))
+        self.head = torch.nn.Linear(width, sum(self.parts))
+
+    def forward(self, seen: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
+        """Summed cross entropy of ``names`` ``[N, 3]`` given pictures ``[N, D_vision]``."""
+        total = torch.zeros(())
+        for part, logits in enumerate(self.head(seen).float().split(self.parts, dim=-1)):
+            total = total + F.cross_entropy(logits, names[:, part], reduction="sum", ignore_index=IGNORED)
+        return total
 
 
 @torch.no_grad()
 def check(
     model: MMAgentForConditionalGeneration, encoder: Encoder, book: PictureBook, seed: int, cases: int = 64
 ) -> dict[str, float]:
-    """Share of unseen cases, and of their assistant messages, right token for token given the text before."""
+    """Share of fresh cases, and of their assistant messages, right token for token given the text before."""
     rng = random.Random(f"{seed} check")
     messages = right_messages = right_cases = 0
     for _ in range(cases):
         episode = shop_episode(rng)
         ids, labels = encoder.encode(episode)
-        batch = collate([(ids, labels, [book.pick(rng, x) for x in episode.pictures])], 0, book.side)[0]
-        _, wanted, got = loss_of(model, batch)
+        pictures = [(book.pick(rng, picture), names_of(picture)) for picture in episode.pictures]
+        made = run(model, collate([(ids, labels, pictures)], 0, book.side)[0])
+        wanted, got = made.wanted, made.got
         ends = (wanted == encoder.end).nonzero().flatten().tolist()
         spans = zip([0, *[end + 1 for end in ends]], [end + 1 for end in ends], strict=False)
         right = [bool((wanted[a:b] == got[a:b]).all()) for a, b in spans]
@@ -138,6 +176,7 @@ def train(recipe: Recipe, out: Path, *, seed: int, resume: bool, progress: Calla
     Raises:
         ModelError: The loss is not a number; the last good checkpoint is kept.
     """
+    transformers_logging.disable_progress_bar()
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     progress("learning the vocabulary")
@@ -151,11 +190,11 @@ def train(recipe: Recipe, out: Path, *, seed: int, resume: bool, progress: Calla
         recipe.pictures_per_kind,
         seed,
     )
-    run = _Run(recipe, model, encoder, book, out, seed)
-    first = run.load() if resume else 0
+    state = _Run(recipe, model, encoder, book, out, seed)
+    first = state.load() if resume else 0
     size = sum(p.numel() for p in model.parameters())
     progress(f"training {size / 1e6:.1f}M parameters from step {first} to {recipe.steps}")
-    run.steps(first, progress)
+    state.steps(first, progress)
     model.to(torch.bfloat16).save_pretrained(out / "model", max_shard_size="15MB")
     build_processor(tokenizer, model.config).save_pretrained(out / "model")
     return out / "model"
@@ -174,7 +213,8 @@ class _Run:
         seed: int,
     ) -> None:
         self.recipe, self.model, self.encoder, self.book, self.out, self.seed = recipe, model, encoder, book, out, seed
-        self.optimizers = optimizers(model, recipe)
+        self.naming = Naming(recipe.vision_width)
+        self.optimizers = [*optimizers(model, recipe), torch.optim.AdamW(self.naming.parameters(), lr=recipe.adam_lr)]
         self.peaks = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
         self.tokens = 0
 
@@ -204,12 +244,16 @@ class _Run:
     def step(self, step: int, batches: list[Batch]) -> float:
         """One optimizer step; returns the mean loss per counted token."""
         counted = sum(int((b.labels[:, 1:] != IGNORED).sum()) for b in batches)
+        shown = sum(len(b.pixels) for b in batches)
         total = 0.0
         for batch in batches:
             with torch.autocast("cpu", torch.bfloat16):
-                loss, _, _ = loss_of(self.model, batch)
-            (loss / counted).backward()
-            total += loss.item()
+                made = run(self.model, batch)
+                loss = made.loss / counted
+                if made.seen is not None and step >= self.recipe.naming_from:
+                    loss = loss + NAMING_WEIGHT * self.naming(made.seen, batch.names) / shown
+            loss.backward()
+            total += made.loss.item()
             self.tokens += int(batch.input_ids.ne(0).sum())
         if total != total:
             raise ModelError(
@@ -238,6 +282,7 @@ class _Run:
             "made_by": self.made_by(),
             "tokens": self.tokens,
             "model": self.model.state_dict(),
+            "naming": self.naming.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
         }
         torch.save(state, part)
@@ -256,6 +301,7 @@ class _Run:
         if state["made_by"] != self.made_by():
             raise ConfigurationError(f"{path} is of another recipe or seed; choose another folder, or start afresh")
         self.model.load_state_dict(state["model"])
+        self.naming.load_state_dict(state["naming"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.tokens = state["tokens"]
