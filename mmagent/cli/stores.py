@@ -32,7 +32,7 @@ def index(path: Path) -> None:
 
 def tell_skipped(knowledge: Knowledge) -> None:
     """Say on stderr which files of a folder are not searched, and why."""
-    for uri, reason in knowledge.report.skipped:
+    for uri, reason in knowledge.report.skipped if knowledge.report else ():
         print(f"note: {printable(uri)} is left out: {printable(reason)}", file=sys.stderr)
 
 

@@ -41,7 +41,7 @@ class MMAgentForConditionalGeneration(PreTrainedModel, GenerationMixin):
             config.connector, config.vision_config.hidden_size, config.text_config.hidden_size, config.downsample
         )
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def get_input_embeddings(self) -> torch.nn.Module:
         """The decoder's token embeddings."""

@@ -60,6 +60,6 @@ def tiny_vlm(path: str | Path, *, seed: int = 0) -> Path:
     )
     transformers_logging.disable_progress_bar()
     torch.manual_seed(seed)
-    MMAgentForConditionalGeneration(config).eval().save_pretrained(path)
+    MMAgentForConditionalGeneration(config).save_pretrained(path)
     build_processor(tokenizer, config).save_pretrained(path)
     return Path(path)

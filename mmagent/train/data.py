@@ -50,7 +50,7 @@ class PictureBook:
             path.parent.mkdir(parents=True, exist_ok=True)
             drawn = draw_book(side, per_kind, seed)
             with path.with_suffix(".part").open("wb") as file:
-                np.savez(file, allow_pickle=False, **drawn)  # type: ignore[arg-type]
+                np.savez(file, allow_pickle=False, **drawn)
             path.with_suffix(".part").rename(path)
         with np.load(path, allow_pickle=False) as stored:
             self.pixels: dict[str, np.ndarray] = {key: stored[key] for key in stored.files}

@@ -31,7 +31,8 @@ class Topic:
 
 
 def _topic(values: dict[str, Any]) -> Topic:
-    return Topic(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    numbers = {"numbers": tuple(values["numbers"])} if "numbers" in values else {}
+    return Topic(values["document"], values["headings"], values["says"], values["asked"], **numbers)
 
 
 _WORDS = tomllib.loads(files("mmagent.train").joinpath("phrases.toml").read_text(encoding="utf-8"))

@@ -195,7 +195,7 @@ def train(recipe: Recipe, out: Path, *, seed: int, resume: bool, progress: Calla
     size = sum(p.numel() for p in model.parameters())
     progress(f"training {size / 1e6:.1f}M parameters from step {first} to {recipe.steps}")
     state.steps(first, progress)
-    model.to(torch.bfloat16).save_pretrained(out / "model", max_shard_size="15MB")
+    model.bfloat16().save_pretrained(out / "model", max_shard_size="15MB")
     build_processor(tokenizer, model.config).save_pretrained(out / "model")
     return out / "model"
 
@@ -234,7 +234,7 @@ class _Run:
                     progress, step=step + 1, loss=round(smooth, 4), tokens=self.tokens, tokens_per_second=round(speed)
                 )
             if (step + 1) % CHECK_EVERY == 0:
-                self.model.eval()
+                self.model.train(False)
                 figures = check(self.model, self.encoder, self.book, self.seed)
                 self.model.train()
                 self.log(progress, step=step + 1, **{k: round(v, 3) for k, v in figures.items()})
