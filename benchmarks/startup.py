@@ -1,6 +1,6 @@
 """How long a user waits before anything happens: ``import mmagent`` and ``mmagent --help``, beside bare Python.
 
-    python -m benchmarks.startup [--quick]
+python -m benchmarks.startup [--quick]
 """
 
 from __future__ import annotations

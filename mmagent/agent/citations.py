@@ -11,6 +11,8 @@ from mmagent.events import Citation
 if TYPE_CHECKING:
     from mmagent.knowledge import Hit
 
+CLEARLY = 2.0
+"""How much more support another passage must give: two words, or a number that the marked one lacks."""
 _MARK = re.compile(r"\[(\d{1,4})\]")
 _BREAK = re.compile(r"(?<=[.!?])\s+(?!\[\d)|\n+")
 """Between two sentences; a mark after the full stop belongs to the sentence before."""
@@ -18,6 +20,9 @@ _BREAK = re.compile(r"(?<=[.!?])\s+(?!\[\d)|\n+")
 
 def cite(answer: Any, hits: Sequence[Hit]) -> tuple[Citation, ...]:
     """A citation for each mark, in the order of the answer; marks that no hit has stay what they are.
+
+    A small model may copy the right words and the wrong number. So a mark is checked against its sentence: where
+    another passage supports that clearly better than the one that was marked, the citation is of that passage.
 
     Args:
         answer: The model's answer, or the JSON of a typed one.
@@ -32,10 +37,17 @@ def cite(answer: Any, hits: Sequence[Hit]) -> tuple[Citation, ...]:
         claim = _MARK.sub("", sentence).strip()
         for number in map(int, _MARK.findall(sentence)):
             if 1 <= number <= len(hits):
-                hit = hits[number - 1]
+                hit = _supporting(hits, hits[number - 1], claim)
                 quote = quote_for(hit.text, claim)
                 found[Citation(number=number, title=hit.title, uri=hit.uri, quote=quote)] = None
     return tuple(found)
+
+
+def _supporting(hits: Sequence[Hit], marked: Hit, claim: str) -> Hit:
+    from mmagent.knowledge import support
+
+    best = max(hits, key=lambda hit: support(hit.text, claim))
+    return best if support(best.text, claim) >= support(marked.text, claim) + CLEARLY else marked
 
 
 def _strings(value: Any) -> Iterator[str]:

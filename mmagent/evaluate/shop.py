@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -28,6 +29,8 @@ from mmagent.media import BlobStore
 from mmagent.train.cases import draw_case
 from mmagent.train.data import render
 from mmagent.train.shop import Call, Case, Hits, Picture, Section, Step, Turn, section_on, solve
+
+_MARK = re.compile(r"\[\d+\]")
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def judge(case: Case, turn: Turn, events: Sequence[Event]) -> str:
         wanted = solution.send(results)
     if wanted.calls:
         return f"answered {finished.text!r}, where {[call.name for call in wanted.calls]} was to be called"
-    if finished.text != wanted.text:
+    if _MARK.sub("", finished.text) != _MARK.sub("", wanted.text):
         return f"answered {finished.text!r}, right was {wanted.text!r}"
     cited = tuple(citation.title for citation in finished.citations)
     return "" if cited == wanted.cites else f"cited {cited}, right was {wanted.cites}"

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmagent.knowledge.cite import Hit, quote_for
+    from mmagent.knowledge.cite import Hit, quote_for, support
     from mmagent.knowledge.embed import Embedder, MiniLM
     from mmagent.knowledge.store import IndexReport, Knowledge, Stats
 
@@ -21,9 +21,10 @@ _HOME = {
     "MiniLM": "embed",
     "Stats": "store",
     "quote_for": "cite",
+    "support": "cite",
 }
 
-__all__ = ["Embedder", "Hit", "IndexReport", "Knowledge", "MiniLM", "Stats", "quote_for"]
+__all__ = ["Embedder", "Hit", "IndexReport", "Knowledge", "MiniLM", "Stats", "quote_for", "support"]
 
 
 def __getattr__(name: str) -> Any:
