@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ for name in [name for name in os.environ if name.startswith("MMAGENT_")]:
     del os.environ[name]
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "ANONYMIZED_TELEMETRY": "False"}
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a suite run in the background ignores Ctrl-C, its children too
 
 
 def _local(address: Any) -> bool:

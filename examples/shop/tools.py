@@ -43,6 +43,7 @@ def find_product(name: str) -> dict[str, Any]:
 
 def found(kind: str, records: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:
     """The record under ``key``, or an error that the model is told."""
+    key = key.strip()
     if key not in records:
         raise ToolError(f"there is no {kind} {key}")
     return records[key]

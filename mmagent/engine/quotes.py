@@ -1,8 +1,8 @@
 r"""Which spans of a text may be quoted, as a regex of the grammar. It knows lines of text, no tools and no tokens.
 
 A quote starts and ends at the edge of a word, of a word without the punctuation around it, or of a part of it
-between ``: # = ( ) ,``: of ``order:A-48213?`` these are ``order``, ``A-48213``, ``order:A-48213`` and so on,
-but never ``48213``. It stays within one line, begins and ends with no white space, and is never empty.
+between ``: # = ( ) ,``: of ``order:B-73105?`` these are ``order``, ``B-73105``, ``order:B-73105`` and so on,
+but never ``73105``. It stays within one line, begins and ends with no white space, and is never empty.
 """
 
 from __future__ import annotations

@@ -153,10 +153,10 @@ def steps(events: Sequence[Event]) -> Iterator[list[tuple[Call, ToolFinished]]]:
 
 
 def differ(wanted: Step, calls: list[Call]) -> str:
-    """How a step's calls differ from those wanted; the words of a search are free."""
+    """How a step's calls differ from those wanted; the words of a search are free, and so are blanks around a value."""
 
-    def shape(call: Call) -> tuple[str, str]:
-        return call.name, "" if call.name == "search_knowledge" else json.dumps(call.args, sort_keys=True)
+    def shape(call: Call) -> tuple[str, dict[str, str]]:
+        return call.name, {} if call.name == "search_knowledge" else {k: str(v).strip() for k, v in call.args.items()}
 
     if [shape(call) for call in calls] == [shape(call) for call in wanted.calls]:
         return ""
