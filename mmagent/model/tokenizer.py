@@ -15,6 +15,9 @@ SPECIAL_TOKENS = (
 )  # fmt: skip
 """In the order of their ids, from 0."""
 
+AUDIO_TOKEN = "<|audio|>"
+"""Placeholder of recordings; only networks with an audio tower have it."""
+
 
 def chat_template() -> str:
     """The Jinja template of the prompt format."""
@@ -57,3 +60,13 @@ def train_tokenizer(texts: Any, vocab_size: int) -> PreTrainedTokenizerFast:
         ),
     )
     return wrap_tokenizer(tokenizer)
+
+
+def add_audio_token(tokenizer: Any) -> int:
+    """The id of the placeholder of recordings, which is added where the tokenizer has none.
+
+    A decoder whose vocabulary is smaller than ``len(tokenizer)`` then needs ``resize_token_embeddings``.
+    """
+    if AUDIO_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_special_tokens({"additional_special_tokens": [AUDIO_TOKEN]}, replace_extra_special_tokens=False)
+    return int(tokenizer.convert_tokens_to_ids(AUDIO_TOKEN))
