@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test check format bench gpu docs clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,15 @@ format: .venv/.ready ## format the code and fix what can be fixed
 
 bench: .venv/.ready ## run the benchmarks; their results are in benchmarks/RESULTS.md
 	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+# On a machine that may have nothing but torch, transformers and pytest: no .venv, nothing is installed.
+gpu: ## check and measure our CUDA kernels on this machine's NVIDIA GPU
+	@PYTHON=$$(for python in $(BIN)/python $(PYTHON) python3 python; do $$python -c 'import torch, transformers, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null && echo $$python && break; done); \
+	test -n "$$PYTHON" || { echo "no Python here has torch, transformers and an NVIDIA GPU; name one with: make gpu PYTHON=..."; exit 1; }; \
+	export PYTHONPATH=. HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1; code=0; \
+	echo "== $$PYTHON: tests/gpu"; $$PYTHON -m pytest -q -c /dev/null --rootdir . --noconftest --import-mode importlib -p no:cacheprovider tests/gpu || code=1; \
+	echo "== $$PYTHON: benchmarks/gpu.py"; $$PYTHON -m benchmarks.gpu || code=1; \
+	exit $$code
 
 docs: .venv/.ready ## run every code block of the README and the docs
 	$(BIN)/python -m pytest -q tests/test_docs.py

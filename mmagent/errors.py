@@ -8,6 +8,7 @@
     ├── ConfigurationError    a setting, tool signature or recipe is wrong; fix it and start again
     │   └── MissingExtra      an optional dependency is needed; the message has the install command
     ├── ModelError            the model could not be loaded or could not go on
+    │   ├── ModelBusy         too many requests wait for the model; try again later
     │   ├── ContextOverflow   the prompt is longer than the model's context
     │   └── GrammarError      a schema cannot be turned into a grammar
     ├── ToolError             a tool failed; the model is told, the turn goes on
@@ -60,6 +61,10 @@ class MissingExtra(ConfigurationError):
 
 class ModelError(MMAgentError):
     """The model could not be loaded or could not go on."""
+
+
+class ModelBusy(ModelError):
+    """Too many requests wait for the model already; the message says how many and which setting allows more."""
 
 
 class ContextOverflow(ModelError):

@@ -83,6 +83,14 @@ class StepStarted(_Model):
     step: int
 
 
+class ReasoningDelta(_Model):
+    """A piece of what the model thinks before it answers."""
+
+    type: Literal["reasoning_delta"] = "reasoning_delta"
+    step: int
+    text: str
+
+
 class TextDelta(_Model):
     """A piece of the model's text."""
 
@@ -146,6 +154,7 @@ Event: TypeAlias = Annotated[
     | MediaSubstituted
     | HistoryCut
     | StepStarted
+    | ReasoningDelta
     | TextDelta
     | ToolCalled
     | ToolFinished

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     model: str = "auto"
     """The model: ``auto``, ``nano``, a directory, a hub id, or a LangChain provider string such as ``openai:gpt-5``."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     data_dir: Path | None = None
     config_dir: Path | None = None
     offline: bool = True
@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     """Tokens generated in one step."""
     turn_timeout: float = Field(default=600, gt=0)
     tool_timeout: float = Field(default=60, gt=0)
+    max_rows: int = Field(default=8, ge=1)
+    """Requests that a local model answers at once."""
+    max_queue: int = Field(default=64, ge=0)
+    """Requests that wait for a local model; more are refused."""
     prefix_cache_bytes: int = Field(default=512 * MIB, ge=0)
     feature_cache_bytes: int = Field(default=256 * MIB, ge=0)
 

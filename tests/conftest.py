@@ -6,6 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ NANO = ROOT / "mmagent" / "nano" / "config.json"
 for name in [name for name in os.environ if name.startswith("MMAGENT_")]:
     del os.environ[name]
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "ANONYMIZED_TELEMETRY": "False"}
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="mmagent-hf-")  # what is cached here must not change what "auto" means
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(
     signal.SIGINT, signal.default_int_handler

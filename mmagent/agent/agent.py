@@ -51,7 +51,8 @@ class Agent:
     """A model with tools, knowledge and a conversation.
 
     Args:
-        model: A `ChatModel`, or the name of one; ``"auto"`` is the configured model, else the one that ships.
+        model: A `ChatModel`, or the name of one; ``"auto"`` is the configured one, else the best on this
+            machine that fits, else the one that ships.
         tools: Tools, functions to make tools of, files of tools, names of built-in ones; added to the built-in ones.
         instructions: What the model is told about its task.
         knowledge: What it can look things up in; a path is a folder of documents.

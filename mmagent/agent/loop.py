@@ -26,14 +26,15 @@ from mmagent.agent.prompt import (
 )
 from mmagent.agent.question import Content, admit
 from mmagent.agent.tools import ToolContext, one_line
-from mmagent.chat.protocol import ModelDone, ModelEvent, ModelRequest, ModelText, ModelToolCall
-from mmagent.content import Message, ToolCallBlock, correction, text
+from mmagent.chat.protocol import ModelDone, ModelEvent, ModelReasoning, ModelRequest, ModelText, ModelToolCall
+from mmagent.content import Block, Message, ToolCallBlock, correction, text
 from mmagent.errors import ContextOverflow, MMAgentError, ModelError, ToolError, TurnError
 from mmagent.events import (
     Event,
     HistoryCut,
     MediaAdmitted,
     MediaSubstituted,
+    ReasoningDelta,
     StepStarted,
     TextDelta,
     ToolCalled,
@@ -125,6 +126,7 @@ class Turn:
         self.emit(StepStarted(step=step))
         taken = {call["id"] for message in self.session.messages for call in message.tool_calls}
         words: list[str] = []
+        thoughts: list[str] = []
         calls: list[ToolCallBlock] = []
         stop = "end"
         try:
@@ -133,6 +135,9 @@ class Turn:
                     if isinstance(event, ModelText):
                         words.append(event.text)
                         self.emit(TextDelta(step=step, text=event.text))
+                    elif isinstance(event, ModelReasoning):
+                        thoughts.append(event.text)
+                        self.emit(ReasoningDelta(step=step, text=event.text))
                     elif isinstance(event, ModelToolCall):
                         calls.append(call := _unique(event.call, taken))
                         self.emit(ToolCalled(step=step, id=call["id"], name=call["name"], args=call["args"]))
@@ -142,7 +147,7 @@ class Turn:
                 raise _limit(f"of {self.agent.sampling.max_tokens} tokens", "max_tokens")
             if not calls and not "".join(words).strip():
                 raise ModelError(f"the model {self.model.name} gave an empty answer; ask again or use another model")
-            message = _said("".join(words), calls)
+            message = _said("".join(words), calls, "".join(thoughts).strip())
         except BaseException as error:
             if "".join(words).strip():
                 self.session.append(_said("".join(words)), interrupted=True)
@@ -240,8 +245,9 @@ class Turn:
             )
 
 
-def _said(words: str, calls: Sequence[ToolCallBlock] = ()) -> Message:
-    return Message(role="assistant", content=(*([text(words)] if words else ()), *calls))
+def _said(words: str, calls: Sequence[ToolCallBlock] = (), thoughts: str = "") -> Message:
+    thought: tuple[Block, ...] = ({"type": "reasoning", "reasoning": thoughts},) if thoughts else ()
+    return Message(role="assistant", content=(*thought, *([text(words)] if words else ()), *calls))
 
 
 def _unique(call: ToolCallBlock, taken: set[str]) -> ToolCallBlock:

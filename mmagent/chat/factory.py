@@ -9,13 +9,13 @@ from pathlib import Path
 
 from mmagent import nano
 from mmagent.chat.protocol import ChatModel
+from mmagent.engine.hub import HUB_ID
 from mmagent.errors import NotFound
 from mmagent.settings import Settings, settings
 
 logger = logging.getLogger(__name__)
 
 PROVIDER = re.compile(r"[a-z][a-z0-9_]+:.+")
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 KINDS = "nano, a folder with a checkpoint, a hub id (org/name), or provider:model (such as openai:gpt-5)"
 """What a model can be called, for error messages."""
@@ -26,7 +26,8 @@ def load_model(name: str | None = None) -> ChatModel:
 
     Args:
         name: ``"nano"`` (the model that ships), a folder, a hub id, or a LangChain provider string. ``"auto"``, the
-            default, is the model that `Settings.model` names, else nano.
+            default, is the model that `Settings.model` names, else the best of the hub's cache and the data folder
+            that fits this machine (`mmagent.engine.catalogue.best`), else nano.
 
     Raises:
         NotFound: There is no model of that name; the message lists what there is.
@@ -54,19 +55,25 @@ def load_model(name: str | None = None) -> ChatModel:
 
 
 def _chosen() -> str:
+    variable = Settings.variable("model")
     if (chosen := settings().model) != "auto":
-        logger.info("model: %s, from %s", chosen, Settings.variable("model"))
+        logger.info("model: %s, from %s", chosen, variable)
         return chosen
-    logger.info("model: nano, which ships with mmagent; %s chooses another", Settings.variable("model"))
+    from mmagent.engine.catalogue import best
+
+    if entry := best():
+        logger.info("model: %s, the best on this machine that fits it; %s chooses another", entry.name, variable)
+        return entry.name
+    logger.info("model: nano, which ships with mmagent; %s chooses another, mmagent pull gets one", variable)
     return "nano"
 
 
 def _check_cached(hub_id: str) -> None:
     """Refuse now what could not be loaded later: a hub id that is not on this machine, while offline."""
-    from huggingface_hub import try_to_load_from_cache
+    from mmagent.engine.hub import cached
 
-    if settings().offline and not isinstance(try_to_load_from_cache(hub_id, "config.json"), str):
+    if settings().offline and cached(hub_id) is None:
         raise NotFound(
-            f"the model {hub_id} is not on this machine and mmagent is offline; "
-            f"set {Settings.variable('offline')}=false to download it, or choose {KINDS}"
+            f"the model {hub_id} is not on this machine and mmagent is offline; get it with mmagent pull {hub_id} "
+            f"(or {Settings.variable('offline')}=false), or choose {KINDS}"
         )

@@ -93,9 +93,14 @@ class LangChainModel:
         Where the provider reports no usage, it is estimated as `count_tokens` does.
 
         Raises:
+            ConfigurationError: The answer must match a regex or be one of some choices.
             ContextOverflow: The provider says that the prompt is too long.
             ModelError: The provider failed, or sent a call whose arguments are no JSON object.
         """
+        if request.regex is not None or request.choices:
+            raise ConfigurationError(
+                f"{self.name} cannot be held to a regex or to choices; use an output schema, or a local model"
+            )
         chunks: list[AIMessage] = []
         try:
             messages = await asyncio.to_thread(self._wire_messages, request)

@@ -35,6 +35,7 @@ from mmagent.chat.protocol import (
     ChatModel,
     ModelDone,
     ModelEvent,
+    ModelReasoning,
     ModelRequest,
     ModelText,
     ModelToolCall,
@@ -254,6 +255,8 @@ def _chunk(event: ModelEvent, index: int, model_name: str) -> AIMessageChunk:
         call, args = event.call, json.dumps(event.call["args"], ensure_ascii=False)
         piece = tool_call_chunk(name=call["name"], args=args, id=call["id"], index=index)
         return AIMessageChunk(content="", tool_call_chunks=[piece])
+    if isinstance(event, ModelReasoning):
+        return AIMessageChunk(content="", additional_kwargs={"reasoning_content": event.text})
     used = event.usage
     return AIMessageChunk(
         content="",

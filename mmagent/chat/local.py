@@ -15,32 +15,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmagent import nano
-from mmagent.chat.protocol import Capabilities, ModelDone, ModelEvent, ModelRequest, ModelText, ModelToolCall, ToolSpec
-from mmagent.content import Message, quotable_lines
-from mmagent.errors import MMAgentError, ModelError
-from mmagent.settings import settings
+from mmagent.chat.conversation import check_length, conversation
+from mmagent.chat.profiles import Profile, profile_of
+from mmagent.chat.protocol import (
+    Capabilities,
+    ModelDone,
+    ModelEvent,
+    ModelReasoning,
+    ModelRequest,
+    ModelText,
+    ModelToolCall,
+)
+from mmagent.content import quotable_lines
+from mmagent.engine.pictures import limit_picture_tokens
+from mmagent.errors import MMAgentError, ModelBusy, ModelError
+from mmagent.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from mmagent.engine import Decoder, Picture, Prompt, Response
+    from mmagent.engine import Engine, Grammar, Loaded, Prompt, Response, Vocabulary
 
 
 class LocalModel:
     """A network in this process, behind the `ChatModel` protocol.
 
-    It loads at its first use. It answers one request at a time, in its own thread; others wait their turn.
+    It loads at its first use. It answers several requests at once (`Settings.max_rows`); more wait their turn, and too
+    many are refused.
 
     Args:
         path_or_id: ``nano`` (ships with the package), a directory that ``save_pretrained`` wrote, or a hub id.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``; by default the setting.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``; by default the setting.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``int8``; by default the setting.
     """
 
     def __init__(self, path_or_id: str | Path = "nano", *, device: str | None = None, dtype: str | None = None) -> None:
         self._source = nano.folder() if path_or_id == "nano" else path_or_id
         self._device, self._dtype = device, dtype
-        self._decoder: Decoder | None = None
+        self._engine: Engine | None = None
+        self._known_profile: Profile | None = None
         self._loading, self._prompting = threading.Lock(), threading.Lock()
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mmagent-model")
+        self._workers = ThreadPoolExecutor(settings().max_rows, thread_name_prefix="mmagent-model")
+        self._places = threading.BoundedSemaphore(settings().max_rows + settings().max_queue)
 
     @cached_property
     def name(self) -> str:
@@ -79,6 +93,7 @@ class LocalModel:
         """Answer ``request``; closing the iterator ends the work within a token.
 
         Raises:
+            ModelBusy: Too many requests wait already.
             ModelError: The model could not be loaded or could not go on (`ContextOverflow` before any token,
                 `GrammarError` where a tool's or the output's schema cannot be held).
         """
@@ -92,7 +107,13 @@ class LocalModel:
             except RuntimeError:  # the loop is closed: nobody listens
                 cancelled.set()
 
-        job = self._worker.submit(self._answer, request, cancelled, post)
+        if not self._places.acquire(blocking=False):
+            raise ModelBusy(
+                f"{settings().max_queue} requests wait for {self.name} already; try again later, "
+                f"or allow more with {Settings.variable('max_queue')}"
+            )
+        job = self._workers.submit(self._answer, request, cancelled, post)
+        job.add_done_callback(lambda _: self._places.release())
         try:
             while True:
                 item = await inbox.get()
@@ -119,27 +140,25 @@ class LocalModel:
             post(failure)
 
     def _events(self, request: ModelRequest, cancelled: threading.Event) -> Iterator[ModelEvent]:
-        from mmagent.engine import Grammar, Response, Sampler
+        from mmagent.engine import Response, Sampler
 
-        decoder, sampling = self._load(), request.sampling
-        vocabulary = decoder.loaded.vocabulary
-        grammar = Grammar(
-            vocabulary,
-            tools=request.tools,
-            output=request.output,
-            quotable=quotable_lines(request.messages),
-            require_call=request.require_call,
+        engine, sampling = self._load(), request.sampling
+        profile = self._profile(engine.loaded)
+        grammar = _grammar(request, profile, engine.loaded.vocabulary)
+        response = Response(
+            engine.loaded.vocabulary,
+            grammar.format,
+            sampling.stop,
+            reasoning=profile.reasoning,
+            reasoning_open=profile.reasoning_open,
         )
-        response = Response(vocabulary, grammar.format, sampling.stop)
         sampler = Sampler(
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, seed=sampling.seed
         )
-        generation = decoder.generate(
-            self._prompt(decoder, request),
-            grammar=grammar,
-            sampler=sampler,
-            max_tokens=sampling.max_tokens,
-            cancelled=cancelled,
+        prompt = self._prompt(engine, request)
+        check_length(engine.loaded, prompt, request.messages)
+        generation = engine.generate(
+            prompt, grammar=grammar, sampler=sampler, max_tokens=sampling.max_tokens, cancelled=cancelled
         )
         with closing(iter(generation)) as tokens:  # type: ignore[type-var]
             for token in tokens:
@@ -150,68 +169,62 @@ class LocalModel:
             yield from map(_event, response.finish())
             yield ModelDone(generation.usage, _stop(generation.stop, response))
 
-    def _load(self) -> Decoder:
+    def _load(self) -> Engine:
         with self._loading:
-            if self._decoder is None:
-                from mmagent.engine import Decoder
+            if self._engine is None:
+                from mmagent.engine import Engine
                 from mmagent.engine.load import load
 
-                self._decoder = Decoder(
-                    load(self._source, self._device, self._dtype),
+                loaded = load(self._source, self._device, self._dtype)
+                if loaded.processor is not None:
+                    limit_picture_tokens(loaded.model, loaded.processor, self._profile(loaded).picture_tokens)
+                self._engine = Engine(
+                    loaded,
+                    release=True,
+                    max_rows=settings().max_rows,
                     prefix_cache_bytes=settings().prefix_cache_bytes,
                     feature_cache_bytes=settings().feature_cache_bytes,
                 )
-            return self._decoder
+            return self._engine
 
-    def _prompt(self, decoder: Decoder, request: ModelRequest) -> Prompt:
+    def _profile(self, loaded: Loaded) -> Profile:
+        if self._known_profile is None:
+            self._known_profile = profile_of(loaded.model.config, loaded.processor or loaded.tokenizer)
+        return self._known_profile
+
+    def _prompt(self, engine: Engine, request: ModelRequest) -> Prompt:
         from mmagent.engine import build_prompt
 
-        loaded = decoder.loaded
-        pictures = _pictures(request, loaded.name, loaded.processor is not None)
-        images = iter(pictures)
-        messages = [_message(message, images, loaded.processor is not None) for message in request.messages]
+        loaded = engine.loaded
+        asked = conversation(request, self._profile(loaded), loaded.name, sees=loaded.processor is not None)
         with self._prompting:  # encoding switches the tokenizer's state for a moment
-            return decoder.restore(
-                build_prompt(loaded, messages, [_function(tool) for tool in request.tools], pictures)
-            )
+            return engine.restore(build_prompt(loaded, asked.messages, asked.tools, asked.pictures))
 
 
-def _pictures(request: ModelRequest, name: str, can_see: bool) -> list[Picture]:
-    from mmagent.engine import Picture
+def _grammar(request: ModelRequest, profile: Profile, vocabulary: Vocabulary) -> Grammar:
+    from mmagent.engine import Grammar
 
-    blocks = [block for message in request.messages for block in message.media]
-    if refused := next((block["type"] for block in blocks if block["type"] != "image" or not can_see), None):
-        raise ModelError(f"{name} takes no {refused}; put text in its place, or use a model that does")
-    return [Picture(block["file_id"], request.blobs.open_image(block["file_id"])) for block in blocks]
-
-
-def _message(message: Message, pictures: Iterator[Picture], as_blocks: bool) -> dict[str, Any]:
-    """A message in transformers' form."""
-    blocks: list[dict[str, Any]] = []
-    for block in message.content:
-        if block["type"] == "text":
-            blocks.append({"type": "text", "text": block["text"]})
-        elif block["type"] == "image":
-            blocks.append({"type": "image", "image": next(pictures).image})
-    result: dict[str, Any] = {"role": message.role, "content": blocks if as_blocks else message.text}
-    if message.role == "tool":
-        result |= {"name": message.name, "tool_call_id": message.tool_call_id}
-    if message.tool_calls:
-        result["tool_calls"] = [
-            {"type": "function", "id": call["id"], "function": {"name": call["name"], "arguments": call["args"]}}
-            for call in message.tool_calls
-        ]
-    return result
-
-
-def _function(tool: ToolSpec) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": function}
+    return Grammar(
+        vocabulary,
+        tools=request.tools,
+        output=request.output,
+        quotable=quotable_lines(request.messages),
+        require_call=request.require_call,
+        format=profile.format,
+        reasoning=profile.reasoning,
+        reasoning_open=profile.reasoning_open,
+        regex=request.regex,
+        choices=request.choices,
+    )
 
 
 def _event(part: Any) -> ModelEvent:
+    from mmagent.engine.grammar.response import Thought
+
     if isinstance(part, str):
         return ModelText(part)
+    if isinstance(part, Thought):
+        return ModelReasoning(part.text)
     call_id = f"call_{uuid.uuid4().hex[:12]}"
     return ModelToolCall({"type": "tool_call", "id": call_id, "name": part.name, "args": part.arguments})
 

@@ -60,12 +60,23 @@ class ModelRequest:
     """JSON Schema that the answer's text must follow when no tool is called."""
     require_call: bool = False
     """Whether a tool must be called; models that are not `Capabilities.constrained` may still answer in words."""
+    regex: str | None = None
+    """What the answer's text must match as a whole; only models that are `Capabilities.constrained` heed it."""
+    choices: tuple[str, ...] = ()
+    """What the answer's text must be one of; only models that are `Capabilities.constrained` heed it."""
     sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True)
 class ModelText:
     """A piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ModelReasoning:
+    """A piece of what the model thinks before its answer; it is no part of the answer."""
 
     text: str
 
@@ -85,7 +96,7 @@ class ModelDone:
     stop: Literal["end", "tool_calls", "length", "stop"]
 
 
-ModelEvent: TypeAlias = ModelText | ModelToolCall | ModelDone
+ModelEvent: TypeAlias = ModelReasoning | ModelText | ModelToolCall | ModelDone
 
 
 @runtime_checkable

@@ -54,6 +54,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show calls and results whole.")]
 
 
+models_app = typer.Typer(help="List the models on this machine and whether they fit it.", rich_markup_mode=None)
+app.add_typer(models_app, name="models")
+
+
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """An assistant that sees, reads, remembers and acts, on your own machine."""
@@ -125,6 +129,34 @@ def sessions(as_json: Json = False) -> None:
     from mmagent.cli.stores import list_sessions
 
     list_sessions(as_json=as_json)
+
+
+@models_app.callback(invoke_without_command=True)
+def models(context: typer.Context, as_json: Json = False) -> None:
+    """List the models on this machine and whether they fit it."""
+    if context.invoked_subcommand is None:
+        from mmagent.cli.models import list_models
+
+        list_models(as_json=as_json)
+
+
+@models_app.command("remove")
+def remove_model(
+    name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="A downloaded model.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a downloaded model."""
+    from mmagent.cli.models import remove
+
+    remove(name, yes=yes)
+
+
+@app.command()
+def pull(name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="A model of the Hugging Face hub.")]) -> None:
+    """Download a model, or go on where an interrupted download stopped."""
+    from mmagent.cli.models import pull as work
+
+    work(name)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from mmagent.events import (
     HistoryCut,
     MediaAdmitted,
     MediaSubstituted,
+    ReasoningDelta,
     TextDelta,
     ToolCalled,
     ToolFinished,
@@ -60,11 +61,16 @@ class TerminalView:
         self._console = _console(self._err)
         self._written: list[str] = []  # the text of this step
         self._running: dict[str, str] = {}  # calls in flight: id -> tool
+        self._thoughts: list[str] = []
         self._mid_line = False
 
     def show(self, event: Event) -> None:
         """Show one event, as soon as it happens."""
+        if not isinstance(event, ReasoningDelta):
+            self._end_of_thought()
         match event:
+            case ReasoningDelta():
+                self._thoughts.append(event.text)
             case TurnStarted():
                 session = f" · session {event.session}" if event.session else ""
                 self._note(f"model {event.model}{session}", "dim")
@@ -110,6 +116,12 @@ class TerminalView:
         self._written.append(piece)
         if self._live:
             self._write(printable(piece))
+
+    def _end_of_thought(self) -> None:
+        """What the model thought before this, in one line."""
+        if thought := " ".join("".join(self._thoughts).split()):
+            self._note(f"thought: {thought}", "dim italic")
+        self._thoughts.clear()
 
     def _end_of_plan(self) -> None:
         """What was written in this step was no answer."""

@@ -7,34 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmagent.engine.cache import PrefixCache
-    from mmagent.engine.decoder import Decoder, Generation
     from mmagent.engine.features import FeatureCache
-    from mmagent.engine.grammar import Grammar, ToolFormat
+    from mmagent.engine.generation import Generation
+    from mmagent.engine.grammar import Grammar, ParsedCall, Response, Thought, ToolFormat
     from mmagent.engine.load import Loaded
     from mmagent.engine.prompt import Picture, Prompt, build_prompt
-    from mmagent.engine.response import ParsedCall, Response
     from mmagent.engine.sampling import Sampler
+    from mmagent.engine.scheduler import Engine
     from mmagent.engine.vocabulary import Vocabulary
 
 _HOMES = {
-    "Decoder": "decoder",
+    "Engine": "scheduler",
     "FeatureCache": "features",
-    "Generation": "decoder",
+    "Generation": "generation",
     "Grammar": "grammar",
     "Loaded": "load",
-    "ParsedCall": "response",
+    "ParsedCall": "grammar",
     "Picture": "prompt",
     "PrefixCache": "cache",
     "Prompt": "prompt",
-    "Response": "response",
+    "Response": "grammar",
     "Sampler": "sampling",
+    "Thought": "grammar",
     "ToolFormat": "grammar",
     "Vocabulary": "vocabulary",
     "build_prompt": "prompt",
 }
 
 __all__ = [
-    "Decoder",
+    "Engine",
     "FeatureCache",
     "Generation",
     "Grammar",
@@ -45,6 +46,7 @@ __all__ = [
     "Prompt",
     "Response",
     "Sampler",
+    "Thought",
     "ToolFormat",
     "Vocabulary",
     "build_prompt",

@@ -1,33 +1,51 @@
-"""Keys and values of recent sequences, found again by their longest common prefix. It knows token keys, no network.
+"""Rows of recent sequences, found again by their longest common prefix. It knows token keys, no network.
 
-A token's key is its id, but a picture's placeholder tokens have the picture's hash as key: two pictures under the
-same text share the text's keys and values and never each other's.
+A token's key is its id, but a picture's tokens have a key of that picture: two pictures under the same text share the
+text's keys and values and never each other's.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import DynamicCache
+import numpy as np
+import numpy.typing as npt
 
-MAX_ENTRIES = 8
+Keys = npt.NDArray[np.int64]
+
+
+class KeyMaker:
+    """Gives each picture a negative number of its own; tokens are their own keys."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def keys(self, ids: Sequence[int], pictures: Iterable[tuple[str, range]]) -> Keys:
+        """Keys of a prompt's tokens.
+
+        Args:
+            ids: The tokens.
+            pictures: Content hashes, and the tokens from the first to the last of each.
+        """
+        keys = np.array(ids, dtype=np.int64)
+        for name, span in pictures:
+            keys[span.start : span.stop] = self._numbers.setdefault(name, -1 - len(self._numbers))
+        return keys
 
 
 @dataclass
-class _Entry:
+class Kept:
+    """A sequence whose keys and values are there; the row may be shorter than the tokens."""
+
     tokens: list[int]
-    keys: list[Hashable]
-    past: DynamicCache
-    size: int
+    keys: Keys
+    row: Any
 
 
 class PrefixCache:
-    """The least recently extended entries go first when there are more bytes or entries than allowed.
+    """The least recently used entries go first when there are more bytes than allowed.
 
     Args:
         max_bytes: Of keys and values; 0 keeps nothing.
@@ -35,72 +53,62 @@ class PrefixCache:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._entries: list[_Entry] = []  # least recently extended first
-        self._lock = threading.Lock()
+        self._entries: list[Kept] = []  # least recently used first
 
-    def take(self, keys: Sequence[Hashable]) -> tuple[DynamicCache | None, int]:
-        """Keys and values of the longest known prefix of ``keys``, and its length; the last token is never in it.
+    def take(self, keys: Keys, running: Iterable[Kept] = (), cuts: Sequence[range] = ()) -> tuple[Any, int]:
+        """A row with the longest known prefix of ``keys``, and its length; the last token is never in it.
 
-        An entry that the new sequence extends is handed over; of one that differs later, a copy of the common part.
+        An entry that the new sequence extends is handed over; of one that differs later, or still runs, the common part
+        is copied.
+
+        Args:
+            keys: Of the whole prompt.
+            running: Sequences that are being extended.
+            cuts: Ranges that are taken whole or not at all.
         """
-        with self._lock:
-            limit = len(keys) - 1
-            found = [(min(_common(entry.keys, keys), limit, _length(entry.past)), entry) for entry in self._entries]
-            length, entry = max(found, key=lambda pair: pair[0], default=(0, None))
-            if entry is None or length == 0:
-                return None, 0
-            if length < _length(entry.past):
-                return _copy(entry.past, length), length
-            self._entries.remove(entry)
-            return entry.past, length
+        best: Kept | None = None
+        length = 0
+        for kept in (*self._entries, *running):
+            common = min(common_prefix(kept.keys, keys), len(keys) - 1, kept.row.length)
+            common = next((cut.start for cut in cuts if cut.start < common < cut.stop), common)
+            if common > length:
+                best, length = kept, common
+        if best is None:
+            return None, 0
+        if not any(best is entry for entry in self._entries):
+            return best.row.fork(length), length
+        self._remove(best)
+        if length == best.row.length:
+            return best.row, length
+        self._entries.append(best)
+        return best.row.fork(length), length
 
-    def put(self, tokens: Sequence[int], keys: Sequence[Hashable], past: DynamicCache) -> None:
-        """Keep a sequence; ``past`` may cover fewer tokens than it has, and belongs to the cache from now on."""
-        if _length(past) == 0:
-            return
-        entry = _Entry(list(tokens), list(keys), past, _bytes(past))
-        with self._lock:
-            self._entries.append(entry)
-            while self._entries and (len(self._entries) > MAX_ENTRIES or self.size > self.max_bytes):
+    def put(self, kept: Kept) -> None:
+        """Keep a sequence; its row belongs to the cache from now on."""
+        if kept.row.length:
+            self._entries.append(kept)
+            while self._entries and self.size > self.max_bytes:
                 self._entries.pop(0)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._entries.clear()
 
     @property
     def size(self) -> int:
         """Bytes of all keys and values."""
-        return sum(entry.size for entry in self._entries)
+        return sum(entry.row.nbytes for entry in self._entries)
 
     def sequences(self) -> list[list[int]]:
         """The token ids of the entries, the most recent first."""
-        with self._lock:
-            return [entry.tokens for entry in reversed(self._entries)]
+        return [entry.tokens for entry in reversed(self._entries)]
+
+    def _remove(self, kept: Kept) -> None:
+        self._entries = [entry for entry in self._entries if entry is not kept]
 
 
-def _common(left: Sequence[Hashable], right: Sequence[Hashable]) -> int:
-    count = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
-
-
-def _length(past: DynamicCache) -> int:
-    return int(past.get_seq_length())
-
-
-def _bytes(past: DynamicCache) -> int:
-    return sum(tensor.numel() * tensor.element_size() for pair in _tensors(past) for tensor in pair)
-
-
-def _copy(past: DynamicCache, length: int) -> DynamicCache:
-    from transformers import DynamicCache
-
-    return DynamicCache(
-        [(keys[..., :length, :].clone(), values[..., :length, :].clone()) for keys, values in _tensors(past)]
-    )
-
-
-def _tensors(past: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Keys and values ``[1, heads, L, D]`` of each layer."""
-    layers: list[Any] = past.layers
-    return [(layer.keys, layer.values) for layer in layers]
+def common_prefix(left: Keys, right: Keys) -> int:
+    """Length of the longest common beginning."""
+    size = min(len(left), len(right))
+    different = np.flatnonzero(left[:size] != right[:size])
+    return int(different[0]) if len(different) else size

@@ -54,7 +54,9 @@ def build_prompt(
     """
     import jinja2
 
-    maker = loaded.processor or loaded.tokenizer
+    maker, more = loaded.tokenizer, {}
+    if loaded.processor is not None:  # else the processor adds them itself, which does not go with sanitizing
+        maker, more = loaded.processor, {"processor_kwargs": {"add_special_tokens": False}}
     try:
         made = maker.apply_chat_template(
             messages,
@@ -64,12 +66,32 @@ def build_prompt(
             return_dict=True,
             return_tensors="pt",
             sanitize_control_tokens=True,
+            **more,
         )
     except (ValueError, TypeError, NotImplementedError, jinja2.TemplateError) as error:
         raise ModelError(
             f"{loaded.name} cannot take this conversation: {' '.join(str(error).split())[:300]}"
         ) from error
-    return Prompt(made["input_ids"][0].tolist(), tuple(pictures), dict(made))
+    inputs = dict(made) if loaded.processor is None else _begun(dict(made), loaded.tokenizer)
+    return Prompt(inputs["input_ids"][0].tolist(), tuple(pictures), inputs)
+
+
+def _begun(inputs: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """The inputs with the tokens before them that the processor would have added, where the template has not."""
+    import torch
+
+    first: list[int] = tokenizer("")["input_ids"]
+    ids = inputs["input_ids"]
+    if ids[0, : len(first)].tolist() == first:
+        return inputs
+    fill = {"input_ids": first, "attention_mask": [1] * len(first)}
+
+    def longer(name: str, value: Any) -> Any:
+        if getattr(value, "shape", None) != ids.shape:
+            return value
+        return torch.cat([value.new_tensor([fill.get(name, [0] * len(first))]), value], dim=1)
+
+    return {name: longer(name, value) for name, value in inputs.items()}
 
 
 def keep_tokens(ids: list[int], earlier: Iterable[list[int]], spell: Callable[[Iterable[int]], bytes]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Public test doubles: a scripted model and a tiny random one. Nothing of the package imports this."""
+"""Public test doubles: a scripted model and tiny random ones. Nothing of the package imports this."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmagent.chat.scripted import ScriptedCall, ScriptedModel, call
+    from mmagent.testing.families import FAMILIES, tiny_checkpoint
+    from mmagent.testing.stories import read_stories
     from mmagent.testing.tiny import tiny_vlm
 
-__all__ = ["ScriptedCall", "ScriptedModel", "call", "tiny_vlm"]
+__all__ = ["FAMILIES", "ScriptedCall", "ScriptedModel", "call", "read_stories", "tiny_checkpoint", "tiny_vlm"]
 
 _HOMES = {
+    "FAMILIES": "mmagent.testing.families",
     "ScriptedCall": "mmagent.chat.scripted",
     "ScriptedModel": "mmagent.chat.scripted",
     "call": "mmagent.chat.scripted",
+    "read_stories": "mmagent.testing.stories",
+    "tiny_checkpoint": "mmagent.testing.families",
     "tiny_vlm": "mmagent.testing.tiny",
 }
 

@@ -28,7 +28,7 @@ def benchmark() -> ModuleType:
 
 
 def test_random_weights_call_validly_and_invent_no_quote(benchmark: ModuleType, tmp_path: Path) -> None:
-    report = benchmark.measure(load(tiny_vlm(tmp_path / "tiny"), "cpu", "float32"), 60)
+    report = benchmark.random_weights(load(tiny_vlm(tmp_path / "tiny"), "cpu", "float32"), benchmark.new_tools(60))
     assert report.generations == 60
     assert report.calls >= 60
     assert report.quotes >= 30

@@ -32,6 +32,7 @@ def fresh_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
     (tmp_path / "nano").mkdir()
     (tmp_path / "nano" / "config.json").write_text("{}")
     monkeypatch.setattr(mmagent.nano, "__path__", [str(tmp_path / "nano")])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     settings.cache_clear()
     yield
     settings.cache_clear()
@@ -58,8 +59,26 @@ def test_auto_is_nano_and_says_so(name: str | None, tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.INFO, "mmagent"):
         assert source_of(name) == tmp_path / "nano"
     assert [record.message for record in caplog.records] == [
-        "model: nano, which ships with mmagent; MMAGENT_MODEL chooses another"
+        "model: nano, which ships with mmagent; MMAGENT_MODEL chooses another, mmagent pull gets one"
     ]
+
+
+def test_auto_is_the_best_that_is_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A model that a download left in the hub's cache."""
+    from mmagent.testing import tiny_vlm
+
+    snapshot = tmp_path / "hub" / "models--org--tiny" / "snapshots" / ("a" * 40)
+    tiny_vlm(snapshot)
+    (tmp_path / "hub" / "models--org--tiny" / "refs").mkdir()
+    (tmp_path / "hub" / "models--org--tiny" / "refs" / "main").write_text("a" * 40)
+    with caplog.at_level(logging.INFO, "mmagent"):
+        assert source_of("auto") == "org/tiny"
+    assert caplog.records[-1].message == (
+        "model: org/tiny, the best on this machine that fits it; MMAGENT_MODEL chooses another"
+    )
+    assert source_of("org/tiny") == "org/tiny"
+    (snapshot / "model.safetensors").unlink()
+    assert source_of("auto") == tmp_path / "nano"
 
 
 def test_auto_is_the_configured_model(
@@ -96,7 +115,9 @@ def test_an_unknown_provider_is_refused() -> None:
 
 
 def test_a_hub_id_needs_to_be_cached_while_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NotFound, match=r"mmagent-tests/no-such-model is not on this machine.*MMAGENT_OFFLINE=false"):
+    with pytest.raises(
+        NotFound, match=r"mmagent-tests/no-such-model is not on this machine.*mmagent pull mmagent-tests/no-such-model"
+    ):
         load_model("mmagent-tests/no-such-model")
     monkeypatch.setenv("MMAGENT_OFFLINE", "false")
     settings.cache_clear()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -24,7 +25,6 @@ from mmagent.chat import (
     ToolSpec,
 )
 from mmagent.content import Image, Message, text
-from mmagent.engine import Decoder
 from mmagent.errors import ContextOverflow, GrammarError, ModelError, NotFound
 from mmagent.media import BlobStore
 from mmagent.testing import tiny_vlm
@@ -93,7 +93,7 @@ async def test_it_is_a_chat_model_that_says_what_it_takes(model: LocalModel) -> 
 async def test_capabilities_and_name_load_no_weights(tiny_path: Path) -> None:
     model = LocalModel(tiny_path)
     assert (model.name, model.capabilities.images) == ("tiny", True)
-    assert model._decoder is None
+    assert model._engine is None
 
 
 async def test_text_streams_in_pieces_that_make_the_answer(model: LocalModel, blobs: BlobStore) -> None:
@@ -155,16 +155,17 @@ async def test_closing_the_stream_frees_the_model_within_a_token(
     model: LocalModel, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = 0
-    closed, forward = threading.Event(), Decoder.forward
+    network = model._load().network
+    closed, run = threading.Event(), network.run
 
-    def counted(self: Decoder, *rest: Any) -> Any:
+    def counted(*parts: Any) -> Any:
         nonlocal passes
         passes += 1
         if passes == 4:
             closed.wait(10)
-        return forward(self, *rest)
+        return run(*parts)
 
-    monkeypatch.setattr(Decoder, "forward", counted)
+    monkeypatch.setattr(network, "run", counted)
     asked = request(blobs, user("hello"), output={"type": "string", "minLength": 900}, max_tokens=900)
     async with aclosing(model.stream(asked)) as stream:
         async for _ in stream:
@@ -209,6 +210,12 @@ async def test_a_stop_string_ends_the_answer(model: LocalModel, blobs: BlobStore
     assert done(stopped).stop == "stop"
 
 
+async def test_an_answer_may_be_bound_to_a_regex_or_choices(model: LocalModel, blobs: BlobStore) -> None:
+    asked = request(blobs, user("hello"))
+    assert words(await collect(model, replace(asked, choices=("lamp", "chair")))) in ("lamp", "chair")
+    assert re.fullmatch(r"A-\d{4}", words(await collect(model, replace(asked, regex=r"A-[0-9]{4}"))))
+
+
 async def test_text_without_end_stops_at_the_limit(model: LocalModel, blobs: BlobStore) -> None:
     events = await collect(model, request(blobs, user("go"), output={"type": "string", "minLength": 99}, max_tokens=9))
     assert done(events).stop == "length"
@@ -216,8 +223,15 @@ async def test_text_without_end_stops_at_the_limit(model: LocalModel, blobs: Blo
 
 
 async def test_a_prompt_that_is_too_long_is_refused(model: LocalModel, blobs: BlobStore) -> None:
-    with pytest.raises(ContextOverflow, match="tokens and tiny takes 4096; shorten"):
-        await collect(model, request(blobs, user("x" * 5000)))
+    before = Message(role="user", content=(text("y" * 900),)), Message(role="assistant", content=(text("z" * 99),))
+    parts = r"\(instructions and tools \d+, earlier messages 999, the last message 5000, pictures 0\): shorten it, or"
+    with pytest.raises(ContextOverflow, match=f"tokens and tiny takes 4096; most of them are the last message {parts}"):
+        await collect(model, request(blobs, *before, user("x" * 5000)))
+    with pytest.raises(ContextOverflow, match=r"most of them are earlier messages .*: start a new conversation, or"):
+        await collect(model, request(blobs, user("x" * 5000), before[1], user("y" * 9)))
+    tools = [replace(LOOK, name="look" * 1200)]
+    with pytest.raises(ContextOverflow, match=r"most of them are instructions and tools .* or give fewer tools, or"):
+        await collect(model, request(blobs, user("x"), tools=tools))
 
 
 async def test_a_schema_that_cannot_be_held_is_refused(model: LocalModel, blobs: BlobStore) -> None:
@@ -237,8 +251,8 @@ async def test_a_failing_network_is_a_model_error_and_the_next_request_works(
 ) -> None:
     asked = request(blobs, user("something new"), max_tokens=3)
     with monkeypatch.context() as patch:
-        patch.setattr(Decoder, "forward", lambda *_: (_ for _ in ()).throw(RuntimeError("out of\nmemory")))
-        with pytest.raises(ModelError, match=r"^tiny could not go on: RuntimeError: out of memory$"):
+        patch.setattr(model._load().network, "run", lambda *_: (_ for _ in ()).throw(RuntimeError("no\nluck")))
+        with pytest.raises(ModelError, match=r"^tiny could not go on: RuntimeError: no luck$"):
             await collect(model, asked)
     assert done(await collect(model, asked)).usage.completion_tokens <= 3
 

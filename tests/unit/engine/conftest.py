@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from mmagent.engine import Decoder, Generation, Grammar, Loaded, Picture, Prompt, Sampler, Vocabulary, build_prompt
+from mmagent.engine import Engine, Generation, Grammar, Loaded, Picture, Prompt, Sampler, Vocabulary, build_prompt
+from mmagent.engine.decoder.blocks import read_blocks
+from mmagent.engine.decoder.fused import TorchNetwork
+from mmagent.engine.decoder.module import ModuleNetwork
+from mmagent.engine.decoder.native import NativeNetwork, native_dtypes
 from mmagent.engine.load import load
 from mmagent.testing import tiny_vlm
 
@@ -27,8 +31,27 @@ def vocabulary(loaded: Loaded) -> Vocabulary:
 
 
 @pytest.fixture
-def decoder(loaded: Loaded) -> Decoder:
-    return Decoder(loaded, prefix_cache_bytes=1 << 26, feature_cache_bytes=1 << 26)
+def network_of(loaded: Loaded) -> Callable[[str], Any]:
+    """Makes a way to run the network's decoder, by name."""
+
+    def make(kind: str) -> Any:
+        blocks = read_blocks(loaded.model)
+        assert blocks is not None
+        if kind == "native":
+            if "float32" not in native_dtypes():
+                pytest.skip("this CPU or build has no native kernels")
+            return NativeNetwork(blocks, "float32")
+        if kind == "torch":
+            return TorchNetwork(blocks, device=loaded.device, dtype="float32")
+        return ModuleNetwork(loaded.model, loaded.device, loaded.dtype)
+
+    return make
+
+
+@pytest.fixture(params=["native", "torch", "module"])
+def engine(request: pytest.FixtureRequest, loaded: Loaded, network_of: Callable[[str], Any]) -> Engine:
+    """One for each way to run a decoder."""
+    return Engine(loaded, network=network_of(request.param), prefix_cache_bytes=1 << 26, feature_cache_bytes=1 << 26)
 
 
 @pytest.fixture
@@ -52,15 +75,15 @@ def ask(loaded: Loaded) -> Callable[..., Prompt]:
 
 
 @pytest.fixture
-def answer(decoder: Decoder) -> Callable[..., tuple[list[int], Generation]]:
+def answer(engine: Engine) -> Callable[..., tuple[list[int], Generation]]:
     """Generate and return the tokens and the finished generation."""
 
     def run(
         prompt: Prompt, *, max_tokens: int = 24, seed: int | None = 0, **grammar: Any
     ) -> tuple[list[int], Generation]:
-        generation = decoder.generate(
-            decoder.restore(prompt),
-            grammar=Grammar(decoder.loaded.vocabulary, **grammar),
+        generation = engine.generate(
+            engine.restore(prompt),
+            grammar=Grammar(engine.loaded.vocabulary, **grammar),
             sampler=Sampler(temperature=0 if seed is None else 1, seed=seed),
             max_tokens=max_tokens,
         )

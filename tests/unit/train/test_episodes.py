@@ -11,7 +11,7 @@ import pytest
 
 from mmagent.agent import Agent
 from mmagent.agent.prompt import tool_specs
-from mmagent.chat.local import _function, _message
+from mmagent.chat.conversation import _function, _message
 from mmagent.content import Message
 from mmagent.model.tokenizer import chat_template
 from mmagent.prompts import render

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 _CJK = r"\u2e80-\u9fff\uf900-\ufaff"
 """Scripts that write no spaces: each character is a unit."""
@@ -19,17 +20,32 @@ _UNIT = re.compile(rf"\s+|[{_CJK}]|{_WORD}(?:[^\w\s:#=(),]+{_WORD})*|.", re.DOTA
 _BREAK = "\n"
 """Stands between lines; no JSON string has it raw, so no quote can cross it."""
 
+_LONG = 1000
+"""Characters from which a line is not kept, which bounds what is."""
+
 
 def quote_rules(lines: Iterable[str]) -> str | None:
     r"""Lark terminal ``QUOTED``: a JSON string that quotes one of ``lines``. None where there is nothing to quote.
 
     One substring automaton over all lines (Lark ``%regex substring_chunks``) compiles in time linear in the text.
     """
-    chunks = [chunk for line in dict.fromkeys(lines) for chunk in (*_units(line), _BREAK)]
-    if not any(chunk.strip() for chunk in chunks):
+    told = (line for line in dict.fromkeys(lines) if line.strip())
+    chunks = ", ".join(_kept_chunks(line) if len(line) < _LONG else _chunks(line) for line in told)
+    if not chunks:
         return None
-    span = json.dumps({"substring_chunks": chunks}, ensure_ascii=False)
+    span = f'{{"substring_chunks": [{chunks}]}}'
     return f'QUOTED: "\\"" (_SPAN & _TRIMMED) "\\""\n_TRIMMED: /[^\\s](?:[^\\n]*[^\\s])?/\n_SPAN: %regex {span}'
+
+
+@lru_cache(maxsize=1 << 14)
+def _kept_chunks(line: str) -> str:
+    """A conversation grows line by line: those that were there before are not cut again."""
+    return _chunks(line)
+
+
+def _chunks(line: str) -> str:
+    """The units of a line and the break after it, as the inside of a JSON list."""
+    return json.dumps([*_units(line), _BREAK], ensure_ascii=False)[1:-1]
 
 
 def _units(line: str) -> Iterator[str]:

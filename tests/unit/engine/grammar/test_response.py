@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from mmagent.engine import ParsedCall, Response, ToolFormat, Vocabulary
-from mmagent.engine.grammar import HERMES, MMAGENT
+from mmagent.engine.grammar.formats import MMAGENT
 from mmagent.errors import ModelError
 
 CALL = '{"name":"look","arguments":{"id":"é"}}'
@@ -51,14 +51,6 @@ def test_calls_are_whole_and_no_text(vocabulary: Vocabulary) -> None:
 def test_text_that_looks_like_a_call_stays_text(vocabulary: Vocabulary) -> None:
     text = f"<tool_call>{CALL}</tool_call>"
     assert "".join(map(str, parts(vocabulary, letters(vocabulary, text)))) == text
-
-
-def test_calls_as_plain_text(vocabulary: Vocabulary) -> None:
-    text = f"a < b\n<tool_call>\n{CALL}\n</tool_call>\n<tool_call>\n{CALL}\n</tool_call>\n"
-    got = parts(vocabulary, letters(vocabulary, text), HERMES)
-    assert "".join(part for part in got if isinstance(part, str)) == "a < b\n"
-    assert got[-2:] == [ParsedCall("look", {"id": "é"})] * 2
-    assert parts(vocabulary, letters(vocabulary, text[:-30]), HERMES)[-1] == ParsedCall("look", {"id": "é"})
 
 
 def test_a_stop_string_ends_the_text_before_it(vocabulary: Vocabulary) -> None:
