@@ -103,11 +103,15 @@ def _settings() -> str:
 
 
 def _device() -> str:
-    from mmagent.engine.load import pick_device, pick_dtype
+    from mmagent.engine.decoder.native import native_dtypes
+    from mmagent.engine.load import pick_decoder_dtype, pick_device, pick_dtype
     from mmagent.settings import settings
 
-    device = pick_device(settings().device)
-    return f"{device}, {str(pick_dtype(settings().dtype, device, lambda: 0)).removeprefix('torch.')}"
+    device, wanted = pick_device(settings().device), settings().dtype
+    number = pick_dtype(wanted, device, lambda: 0)
+    kernels = ", ".join(native_dtypes()) or "none here, so decoders run in torch"
+    decoders = pick_decoder_dtype(wanted, device, number)
+    return f"{device}, {str(number).removeprefix('torch.')}, decoders {decoders}; CPU kernels: {kernels}"
 
 
 def _nano() -> str:

@@ -85,7 +85,7 @@ class PrefixCache:
 
     def put(self, kept: Kept) -> None:
         """Keep a sequence; its row belongs to the cache from now on."""
-        if kept.row.length:
+        if kept.row.length and kept.row.nbytes <= self.max_bytes:
             self._entries.append(kept)
             while self._entries and self.size > self.max_bytes:
                 self._entries.pop(0)

@@ -37,7 +37,8 @@ class Features:
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return sum(part.nbytes for part in (self.tokens, *self.deep))
+        parts = [self.tokens, *self.deep, *self.tiles]
+        return sum({part.data_ptr(): part.nbytes for part in parts}.values())
 
 
 class FeatureCache:
@@ -62,6 +63,8 @@ class FeatureCache:
     def put(self, key: str, features: Features) -> None:
         """Keep a picture's features."""
         self._drop(key)
+        if features.nbytes > self.max_bytes:
+            return
         self._items[key] = features
         self.size += features.nbytes
         while self.size > self.max_bytes:
@@ -103,6 +106,12 @@ def encode_picture(loaded: Loaded, image: Image, *, alone: bool = True) -> Featu
         grid=tensors.get("image_grid_thw"),
         tiles=tiles,
     )
+
+
+def depends_on_company(model: Any) -> bool:
+    """Whether a picture is cut up otherwise when it is the prompt's only one."""
+    encode = getattr(model, "get_image_features", None)
+    return encode is not None and "batch_num_images" in inspect.signature(encode).parameters
 
 
 def place_features(
@@ -172,4 +181,5 @@ def _parts(features: Any) -> tuple[torch.Tensor, ...]:
 
 
 def _flat(parts: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
+    flat = [part.reshape(-1, part.shape[-1]) for part in parts]
+    return flat[0] if len(flat) == 1 else torch.cat(flat)

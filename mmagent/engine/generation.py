@@ -8,7 +8,6 @@ grammar and its sampler, no other sequence and no network.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from threading import Event
@@ -42,13 +41,11 @@ class Generation:
         self, engine: Engine, prompt: Prompt, grammar: Grammar, sampler: Sampler, limit: int, cancelled: Event
     ) -> None:
         self.prompt, self.cancelled = prompt, cancelled
-        self.ended = False
+        self.ended = self.retried = False
         self.error: BaseException | None = None
         self.row: Any = None
         """Its keys and values, once it runs."""
         self.tokens = list(prompt.ids)
-        self.prefill_seconds = 0.0
-        """From the first pass to the first token."""
         self._engine, self._grammar, self._sampler, self._limit = engine, grammar, sampler, limit
         self._ends = engine.loaded.vocabulary.ends
         self._lookup = Lookup(engine.network.guesses)
@@ -57,15 +54,15 @@ class Generation:
         self._guesses: list[int] = []
         self._ready: deque[int] = deque()
         self._cached = self._forced = self._guessed = 0
-        self._began = 0.0
 
     def __iter__(self) -> Iterator[int]:
         self._engine.join(self)
         try:
             while True:
+                ended = self.ended  # asked first: the last tokens may come in between
                 while self._ready:
                     yield self._ready.popleft()
-                if self.ended:
+                if ended:
                     break
                 self._engine.drive(self)
         finally:
@@ -106,7 +103,7 @@ class Generation:
     def start(self, row: Any, keys: Keys, insets: Insets | None) -> None:
         """Begin with a row that has the beginning of the prompt."""
         self.row, self._prompt_keys, self._insets = row, keys, insets
-        self._cached, self._began = row.length, time.perf_counter()
+        self._cached = row.length
         self._advance([])
 
     def part(self, room: int) -> Part | None:
@@ -126,8 +123,6 @@ class Generation:
             return
         first, guesses = len(self.tokens), self._guesses
         self._guesses = []
-        if self._completion == 0:
-            self.prefill_seconds = time.perf_counter() - self._began
         while not self.ended:
             right = len(self.tokens) - first
             if right > len(guesses) or self.tokens[first:] != guesses[:right]:
@@ -156,12 +151,12 @@ class Generation:
             self._grammar.accept(token)
         room = self._limit - self._completion
         forced = self._grammar.forced()
-        done = self._grammar.done and len(forced) < room
-        for token in [*forced, self._ends[0]][: len(forced) + done][:room]:
+        whole = self._grammar.done and len(forced) <= room  # the end token itself may no longer fit
+        for token in [*forced, *self._ends[: int(whole)]][:room]:
             self._forced += 1
             self._append(token)
-        if done or self._completion >= self._limit:
-            self._end("end" if done else "length")
+        if whole or self._completion >= self._limit:
+            self._end("end" if whole else "length")
 
     def _append(self, token: int) -> None:
         self.tokens.append(token)

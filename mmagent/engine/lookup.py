@@ -26,13 +26,13 @@ class Lookup:
         self._trust = 1.0
 
     def guess(self, tokens: Sequence[int]) -> list[int]:
-        """What may follow ``tokens``, which only ever grow; empty where nothing is known or guesses went wrong."""
+        """What may follow ``tokens``, which only ever grow; the shorter, the worse the last guesses were."""
         if self._most == 0:
             return []
         self._learn(tokens)
         size = round(self._most * self._trust)
         for length, seen in zip(_LENGTHS, self._seen, strict=True):
-            if size and (start := seen.get(tuple(tokens[-length:]))) is not None:
+            if (start := seen.get(tuple(tokens[-length:]))) is not None:
                 return list(tokens[start : start + size])
         return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 _HEAD = 1024
@@ -38,9 +39,16 @@ class Sampler:
             scores = scores.masked_fill(scores < kth, -torch.inf)
         probabilities = torch.softmax(scores, dim=-1)
         if self.top_p >= 1:
-            return int(torch.multinomial(probabilities, 1, generator=self._generator))
+            return self._draw(probabilities)
         kept, tokens = _nucleus(probabilities, self.top_p)
-        return int(tokens[torch.multinomial(kept, 1, generator=self._generator)])
+        return int(tokens[self._draw(kept)])
+
+    def _draw(self, weights: torch.Tensor) -> int:
+        """An index, each as often as its weight says (inverse of the cumulative sum: one number drawn, not ``V``)."""
+        cumulative = np.cumsum(weights.numpy(), dtype=np.float64)
+        point = float(torch.rand((), generator=self._generator, dtype=torch.float64)) * cumulative[-1]
+        last = int(np.searchsorted(cumulative, cumulative[-1]))  # none after it has any weight
+        return min(int(np.searchsorted(cumulative, point, side="right")), last)
 
 
 def _greatest(logits: torch.Tensor) -> int:

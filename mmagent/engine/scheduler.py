@@ -7,14 +7,14 @@ There is no thread of its own: whoever waits for a token drives one pass for all
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from threading import Condition, Event
 from typing import TYPE_CHECKING, Any
 
 from mmagent.engine.cache import Kept, KeyMaker, Keys, PrefixCache, common_prefix
 from mmagent.engine.decoder.network import Insets, Part, open_network
-from mmagent.engine.features import FeatureCache, Features, encode_picture, place_features
+from mmagent.engine.features import FeatureCache, Features, depends_on_company, encode_picture, place_features
 from mmagent.engine.generation import Generation
 from mmagent.engine.prompt import Picture, Prompt, keep_tokens
 from mmagent.errors import ContextOverflow, ModelError
@@ -59,8 +59,10 @@ class Engine:
         self._keys = KeyMaker()
         self._queue: list[Generation] = []
         self._running: list[Generation] = []
+        self._company = depends_on_company(loaded.model)
         self._condition = Condition()
         self._driving = False
+        self._leaving = 0
 
     def restore(self, prompt: Prompt) -> Prompt:
         """The prompt with earlier answers in it spelt by the very tokens that were generated."""
@@ -76,7 +78,16 @@ class Engine:
 
         Raises:
             ContextOverflow: The prompt leaves no room for an answer.
+            ModelError: The prompt is empty, or has tokens that the network does not know.
         """
+        size = self.loaded.model.get_input_embeddings().num_embeddings
+        if not prompt.ids:
+            raise ModelError("the prompt is empty; give at least one message")
+        if not 0 <= min(prompt.ids) <= max(prompt.ids) < size:
+            raise ModelError(
+                f"the prompt has token {max(prompt.ids)} and {self.loaded.name} knows {size}; "
+                "the checkpoint's tokenizer does not fit its network"
+            )
         room = self.loaded.context_length - len(prompt.ids)
         if room <= 0:
             raise ContextOverflow(
@@ -109,8 +120,12 @@ class Engine:
     def _turn(self, waiting: Generation | None = None) -> Iterator[bool]:
         """The right to touch rows and caches; False where ``waiting`` need not wait any more."""
         with self._condition:
-            while self._driving and (waiting is None or waiting.waiting):
-                self._condition.wait()
+            self._leaving += waiting is None  # who leaves goes first, else drivers would take turns for ever
+            try:
+                while (self._driving or (waiting and self._leaving)) and (waiting is None or waiting.waiting):
+                    self._condition.wait()
+            finally:
+                self._leaving -= waiting is None
             if waiting is not None and not waiting.waiting:
                 yield False
                 return
@@ -136,7 +151,7 @@ class Engine:
         """Start what waits, while there are rows for it."""
         for generation in list(self._queue):
             if not generation.ended and len(self._running) < self.max_rows:
-                self._try(generation, self._start, generation)
+                self._begin(generation)
             if generation.ended and generation in self._queue:
                 self._queue.remove(generation)
 
@@ -157,7 +172,7 @@ class Engine:
         generation.start(row, keys, insets)
 
     def _place(self, prompt: Prompt) -> tuple[Keys, list[range], Insets | None]:
-        alone = len(prompt.pictures) == 1
+        alone = len(prompt.pictures) == 1 or not self._company
         features = [self._encode(picture, alone) for picture in prompt.pictures]
         spans, insets = place_features(self.loaded, prompt.ids, features, whole_pictures=self.network.whole_pictures)
         names = [f"{picture.key} {alone}" for picture in prompt.pictures]
@@ -191,34 +206,50 @@ class Engine:
         return todo
 
     def _pass(self, todo: Sequence[tuple[Generation, Part]]) -> None:
-        if not todo:
-            return
+        """Run what was planned, together where the network can."""
+        for group in [todo] if self.network.batches else [[one] for one in todo]:
+            if group:
+                self._run(group)
+
+    def _run(self, todo: Sequence[tuple[Generation, Part]]) -> None:
+        before = [part.row.length for _, part in todo]
         try:
             logits = self.network.run([part for _, part in todo])
-        except Exception as error:
+        except BaseException as error:
+            for (_, part), length in zip(todo, before, strict=True):
+                part.row.length = length  # what was run has lost its logits
+            if not isinstance(error, Exception):
+                raise
             self._failed(todo, error)
             return
         for (generation, _), its in zip(todo, logits, strict=True):
-            self._try(generation, generation.take, its)
+            try:
+                generation.take(its)
+            except Exception as error:  # half of it may be done, so it cannot be done again
+                generation.fail(self._no_memory(generation, error) if _out_of_memory(error) else error)
 
     def _failed(self, todo: Sequence[tuple[Generation, Part]], error: Exception) -> None:
-        """Out of memory, first the caches are given up, then the longest answer. Any other failure ends all answers."""
-        if not _out_of_memory(error):
-            for generation, _ in todo:
-                generation.fail(error)
-        elif not self._give_up_caches():
-            largest = max((generation for generation, _ in todo), key=lambda one: len(one.tokens))
-            largest.fail(self._no_memory(largest, error))
+        """Out of memory, first the caches are given up, then the longest answer; else who is to blame is looked for."""
+        if _out_of_memory(error):
+            if not self._give_up_caches():
+                largest = max((generation for generation, _ in todo), key=lambda one: len(one.tokens))
+                largest.fail(self._no_memory(largest, error))
+        elif len(todo) == 1:
+            todo[0][0].fail(error)
+        else:
+            for one in todo:
+                self._run([one])
 
-    def _try(self, generation: Generation, work: Callable[[Any], None], value: Any) -> None:
-        """Do something for one answer; an error ends that one only."""
+    def _begin(self, generation: Generation) -> None:
+        """Start an answer; an error ends that one only."""
         try:
-            work(value)
+            self._start(generation)
         except Exception as error:
             if not _out_of_memory(error):
                 generation.fail(error)
-            elif not self._give_up_caches():
+            elif generation.retried or not self._give_up_caches():
                 generation.fail(self._no_memory(generation, error))
+            generation.retried = True
 
     def _give_up_caches(self) -> bool:
         """Forget what is only kept for later; False where there is nothing of it."""
@@ -237,12 +268,15 @@ class Engine:
         return error
 
     def _finish(self, generation: Generation) -> None:
+        """Take an answer out, and keep its row for others if it can be trusted."""
         self._running.remove(generation)
         generation.ended = True
-        if self.network.reuses and generation.row is not None and generation.error is None:
+        if self.network.reuses and generation.error is None:
             kept: Kept = generation.kept
-            kept.row = kept.row.detached()
-            self.prefixes.put(kept)
+            with suppress(MemoryError, RuntimeError):  # keeping it is no duty
+                kept.row = kept.row.detached()
+                self.prefixes.put(kept)
+        generation.row = None
 
 
 def _out_of_memory(error: BaseException) -> bool:

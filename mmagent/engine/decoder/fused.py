@@ -44,7 +44,7 @@ class TorchNetwork:
         ModelError: That type does not run on that device.
     """
 
-    reuses = True
+    reuses = batches = True
     guesses = 0  # a pass of several tokens rounds otherwise than one after the other
 
     def __init__(self, blocks: Blocks, *, device: torch.device | str, dtype: str, slots: int = 8) -> None:

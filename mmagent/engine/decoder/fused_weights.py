@@ -34,7 +34,7 @@ class Matrix:
         if len(x) <= _FEW:
             y = torch._weight_int8pack_mm(x.bfloat16(), self.weight, scale).to(x.dtype)
         else:
-            y = F.linear(x, self.weight.to(x.dtype)) * scale
+            y = F.linear(x.bfloat16().to(x.dtype), self.weight.to(x.dtype)) * scale  # rounded as the few are
         return y if self.bias is None else y + self.bias
 
 

@@ -73,6 +73,7 @@ class ModuleNetwork:
 
     chunk = 1 << 30
     guesses = 0
+    batches = False
     whole_pictures = False
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:

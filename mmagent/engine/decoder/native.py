@@ -75,6 +75,8 @@ def _library() -> Any:
     if spec is None or spec.origin is None:
         return None
     library = ctypes.CDLL(spec.origin)
+    if not library.mmagent_kinds():
+        return None  # built for another processor: there may be nothing else in it
     library.mmagent_create.restype = c_void_p
     library.mmagent_run.argtypes = [c_void_p, POINTER(_Pass)]
     library.mmagent_destroy.argtypes = [c_void_p]
@@ -143,7 +145,7 @@ class NativeNetwork:
         release: Let the module's own weights go, layer by layer, as they are copied.
     """
 
-    reuses = True
+    reuses = batches = True
     guesses = 4
 
     def __init__(self, blocks: Blocks, dtype: str, *, threads: int | None = None, release: bool = False) -> None:
@@ -179,6 +181,7 @@ class NativeNetwork:
     @torch.no_grad()
     def run(self, parts: Sequence[Part]) -> list[torch.Tensor]:
         """Append the tokens of each part to its row; the last logits ``[wanted, V]`` of each."""
+        assert all(0 <= part.wanted <= len(part.tokens) > 0 for part in parts)
         x = self.blocks.embeddings(torch.tensor([token for part in parts for token in part.tokens])).float()  # [T, D]
         described = (_Part * len(parts))(*map(_described, parts))
         todo = _Pass(parts=len(parts), part=described, x=x.data_ptr())
@@ -267,7 +270,11 @@ class NativeNetwork:
         place = self._arena(_padded(n, PANEL) * _padded(k, GROUP) * _SIZES[self._kind])
         scales = torch.empty(_padded(n, PANEL))
         half = int(weight.dtype is torch.bfloat16)
-        _library().mmagent_pack(self._kind, weight.data_ptr(), half, n, k, place, scales.data_ptr(), self._threads)
+        failed = _library().mmagent_pack(
+            self._kind, weight.data_ptr(), half, n, k, place, scales.data_ptr(), self._threads
+        )
+        if failed:
+            raise ModelError("there is not enough memory to pack this model's weights; close other programs")
         biases = None if bias is None else torch.nn.functional.pad(bias.detach().float(), (0, _padded(n, PANEL) - n))
         return _Linear(place, self._address(scales), self._address(biases), n, k)
 

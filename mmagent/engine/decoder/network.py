@@ -74,6 +74,8 @@ class Network(Protocol):
     """Tokens in one pass that keep a cancellation waiting for some 50 ms at most."""
     reuses: bool
     """Whether rows may be forked, cut, and go on in later prompts."""
+    batches: bool
+    """Whether several parts are one pass; else they are run one after the other."""
     whole_pictures: bool
     """Whether each token of a picture sees the whole picture, so that pictures are run in one piece."""
     guesses: int

@@ -89,6 +89,20 @@ def test_the_vision_tower_runs_once_for_each_picture(
     assert len(runs) == 2
 
 
+def test_a_second_picture_leaves_the_first_where_it_was(
+    loaded: Loaded, engine: Engine, ask: Callable[..., Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    encode = loaded.model.get_image_features
+    monkeypatch.setattr(
+        loaded.model, "get_image_features", lambda pixel_values, **_: (runs.append(1), encode(pixel_values))[1]
+    )
+    first = ask(("what is this?", RED))
+    cached_logits(engine, first, monkeypatch)
+    reused = cached_logits(engine, ask(("what is this?", RED), "red", ("and this?", BLUE)), monkeypatch)[1]
+    assert (len(runs), reused) == (2, len(first.ids))
+
+
 class Row:
     """As many bytes as positions."""
 
@@ -140,6 +154,13 @@ def test_the_oldest_go_first_when_there_are_too_many_bytes() -> None:
     cache.take(np.array([2, 7, 8]))  # used: now 3 is the oldest
     cache.put(kept(4, 7, 7, 7))
     assert cache.sequences() == [[4, 7, 7, 7], [2, 7, 7, 7]]
+
+
+def test_what_is_larger_than_the_cache_does_not_empty_it() -> None:
+    cache = PrefixCache(10)
+    cache.put(kept(1, 2, 3))
+    cache.put(kept(*range(11)))
+    assert cache.sequences() == [[1, 2, 3]]
 
 
 def test_nothing_is_kept_without_room() -> None:

@@ -51,7 +51,7 @@ def together(generations: Sequence[Generation]) -> list[list[int]]:
         return list(threads.map(list, generations))
 
 
-@pytest.mark.parametrize("kind", ["native", "module"])
+@pytest.mark.parametrize("kind", ["native", "torch", "module"])
 @pytest.mark.parametrize("seed", [None, 5])
 def test_each_answer_is_what_it_is_alone(kind: str, seed: int | None, fresh: Fresh, ask: Ask) -> None:
     prompts = [ask(words) for words in WORDS]
@@ -105,7 +105,7 @@ class Slow:
     inner: Any
     seconds: float
     chunk = 8
-    reuses = True
+    reuses = batches = True
     guesses = 0
     whole_pictures = False
 
@@ -159,6 +159,7 @@ class Full:
     def __init__(self, inner: Any, times: int) -> None:
         self.inner, self.times = inner, times
         self.chunk, self.guesses, self.reuses, self.whole_pictures = 512, 0, True, False
+        self.batches = True
 
     def row(self) -> Any:
         return self.inner.row()
@@ -235,3 +236,54 @@ def test_what_was_said_before_is_guessed_and_the_text_stays_the_same(fresh: Fres
     assert (many, none) == (200, 0)
     assert few == many - some
     assert few < 120
+
+
+def test_closing_an_answer_does_not_wait_for_another_to_end(fresh: Fresh, ask: Ask) -> None:
+    engine = fresh()
+    engine.network = Slow(engine.network, 0.005)
+    long, short = begin(engine, ask("one"), max_tokens=400), begin(engine, ask("two"), max_tokens=400)
+    with ThreadPoolExecutor(1) as thread:
+        job = thread.submit(list, long)
+        stream: Any = iter(short)
+        next(stream)
+        began = time.perf_counter()
+        stream.close()
+        waited = time.perf_counter() - began
+        long.cancelled.set()
+        job.result(timeout=5)
+    assert waited < 0.5  # a pass is 5 ms; to the end of the other answer it would be 2 s
+
+
+def test_a_pass_that_fails_for_one_is_tried_without_it(fresh: Fresh, ask: Ask) -> None:
+    engine = fresh()
+    inner = engine.network
+
+    class Picky(Slow):
+        def run(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+            if any(len(part.tokens) == len(bad.prompt.ids) for part in parts):
+                raise RuntimeError("a kernel failed")
+            return list(self.inner.run(parts))
+
+    engine.network = Picky(inner, 0)
+    engine.network.chunk = 512
+    bad, good = begin(engine, ask("a prompt of its own length")), begin(engine, ask("two"))
+    engine.join(bad)
+    engine.join(good)
+    assert list(good) == list(begin(fresh(), ask("two")))
+    with pytest.raises(RuntimeError, match="a kernel failed"):
+        list(bad)
+
+
+def test_tokens_that_the_network_does_not_know_are_refused(fresh: Fresh, loaded: Loaded) -> None:
+    with pytest.raises(ModelError, match="has token 9999 and tiny knows 265"):
+        begin(fresh(), Prompt([1, 9999]))
+    with pytest.raises(ModelError, match="the prompt is empty"):
+        begin(fresh(), Prompt([]))
+
+
+def test_an_answer_that_is_whole_at_the_limit_is_whole(fresh: Fresh, ask: Ask) -> None:
+    engine = fresh()
+    grammar = Grammar(engine.loaded.vocabulary, choices=["ab"])
+    answer = engine.generate(ask("?"), grammar=grammar, sampler=Sampler(), max_tokens=2)
+    assert len(list(answer)) == 2
+    assert answer.stop == "end"

@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -76,7 +77,7 @@ namespace {
 
 constexpr int SMALL = 4;       // tokens up to which each thread prepares its own inputs: cheaper than waiting for another
 constexpr int TILE = 8;        // tokens of one row whose attention is one chunk
-constexpr int QUERIES = 4;     // queries that share each load of keys and values
+constexpr int QUERIES = 8;     // queries that share each load of keys and values
 constexpr size_t CHUNK = 1 << 16;  // bytes of weights
 
 template <class T>
@@ -93,9 +94,9 @@ struct Inputs {
 
     void fit(size_t tokens, size_t width) {
         if (data.size() < tokens * width * 4 + 64) {
-            data.resize(tokens * width * 4 + 64);
             scale.resize(tokens * width / GROUP);
             correction.resize(tokens * width / GROUP);
+            data.resize(tokens * width * 4 + 64);  // last: its size stands for all three, should memory run out here
         }
     }
 
@@ -114,6 +115,7 @@ class Decoder {
     }
 
     void run(const Pass& pass) {
+        team_->prepare();
         lay_out(pass);
         const size_t tokens = tokens_.size();
         auto fit = [](Buffer<float>& buffer, size_t size) { if (buffer.size() < size) buffer.resize(size); };
@@ -297,11 +299,7 @@ class Decoder {
         float* out[QUERIES];
         int low[QUERIES], high[QUERIES], count = 0;
         auto flush = [&] {
-            float* scores = scores_[member.index].data();
-            if (count == 1) attend<HALF, 1>(query, low, high, keys, values, dim, scores, room_, out);
-            else if (count == 2) attend<HALF, 2>(query, low, high, keys, values, dim, scores, room_, out);
-            else if (count == 3) attend<HALF, 3>(query, low, high, keys, values, dim, scores, room_, out);
-            else if (count == 4) attend<HALF, 4>(query, low, high, keys, values, dim, scores, room_, out);
+            attend_some<HALF, QUERIES>(count, query, low, high, keys, values, dim, scores_[member.index].data(), room_, out);
             count = 0;
         };
         for (int t = span.first; t < span.first + span.count; t++)
@@ -338,9 +336,8 @@ inline float read(const void* base, size_t index, bool half) {
     return value;
 }
 
-void pack_panel(int kind, const void* source, bool half, int n, int k, int panel, char* target, float* scales) {
+void pack_panel(int kind, const void* source, bool half, int n, int k, int panel, char* target, float* scales, Buffer<float>& line) {
     const int wide = padded(k, GROUP), size = kind == F32 ? 4 : kind == BF16 ? 2 : 1, step = 4 / size;
-    Buffer<float> line(wide);
     char* out = target + static_cast<size_t>(panel) * wide * PANEL * size;
     for (int lane = 0; lane < PANEL; lane++) {
         const int output = panel * PANEL + lane;
@@ -366,27 +363,38 @@ using namespace mmagent;
 
 extern "C" {
 
-void mmagent_pack(int kind, const void* source, int half, int n, int k, void* target, float* scales, int threads) {
+int mmagent_pack(int kind, const void* source, int half, int n, int k, void* target, float* scales, int threads) try {
     const int panels = padded(n, PANEL) / PANEL;
     std::atomic<int> next{0};
-    auto work = [&] {
-        for (int panel; (panel = next.fetch_add(1)) < panels;) pack_panel(kind, source, half, n, k, panel, static_cast<char*>(target), scales);
+    Buffer<Buffer<float>> lines(threads, Buffer<float>(padded(k, GROUP)));  // before the threads, which must not throw
+    auto work = [&](int thread) {
+        for (int panel; (panel = next.fetch_add(1)) < panels;) pack_panel(kind, source, half, n, k, panel, static_cast<char*>(target), scales, lines[thread]);
     };
     Buffer<std::thread> others;
-    for (int i = 1; i < threads; i++) others.emplace_back(work);
-    work();
+    others.reserve(threads);
+    try {
+        for (int i = 1; i < threads; i++) others.emplace_back(work, i);
+    } catch (const std::system_error&) {
+        // those that started share the work
+    }
+    work(0);
     for (auto& other : others) other.join();
+    return 0;
+} catch (const std::bad_alloc&) {
+    return 1;
 }
 
-void* mmagent_create(const Shape* shape) { return new (std::nothrow) Decoder(*shape); }
+void* mmagent_create(const Shape* shape) try {
+    return new Decoder(*shape);
+} catch (...) {
+    return nullptr;
+}
 
-int mmagent_run(void* decoder, const Pass* pass) {
-    try {
-        static_cast<Decoder*>(decoder)->run(*pass);
-        return 0;
-    } catch (const std::bad_alloc&) {
-        return 1;
-    }
+int mmagent_run(void* decoder, const Pass* pass) try {
+    static_cast<Decoder*>(decoder)->run(*pass);
+    return 0;
+} catch (...) {  // bad_alloc, or length_error of a buffer beyond all memory
+    return 1;
 }
 
 void mmagent_destroy(void* decoder) { delete static_cast<Decoder*>(decoder); }
@@ -408,7 +416,8 @@ extern "C" int mmagent_kinds(void) {
     if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")))
         return 0;
-    return 1 | (__builtin_cpu_supports("avx512bf16") ? 2 : 0) | (__builtin_cpu_supports("avx512vnni") ? 4 : 0);
+    // all kinds are compiled for all these instructions, so there is all or nothing
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") ? 7 : 0;
 #else
     return 0;
 #endif

@@ -253,7 +253,7 @@ void attend(const float* const* query, const int* low, const int* high, const vo
     }
     Vector inverse[R];
     for (int r = 0; r < R; r++) inverse[r] = _mm512_set1_ps(1.0f / sum(total[r]));
-    constexpr int WIDE = 4;  // registers of one value that are summed at a time
+    constexpr int WIDE = R > 4 ? 2 : 4;  // registers of one value that are summed at a time
     for (int d = 0; d < width; d += WIDE * PANEL) {
         const int wide = std::min(WIDE, (width - d) / PANEL);
         Vector mixed[R][WIDE];
@@ -279,6 +279,16 @@ void attend(const float* const* query, const int* low, const int* high, const vo
         for (int r = 0; r < R; r++)
             for (int j = 0; j < wide; j++)
                 _mm512_mask_storeu_ps(out[r] + d + j * PANEL, lanes(head_dim - d - j * PANEL), _mm512_mul_ps(mixed[r][j], inverse[r]));
+    }
+}
+
+// The same for as many queries as there are, R at most.
+template <bool HALF, int R>
+void attend_some(int count, const float* const* query, const int* low, const int* high, const void* keys, const void* values,
+                 int head_dim, float* scores, size_t room, float* const* out) {
+    if constexpr (R > 0) {
+        if (count == R) attend<HALF, R>(query, low, high, keys, values, head_dim, scores, room, out);
+        else attend_some<HALF, R - 1>(count, query, low, high, keys, values, head_dim, scores, room, out);
     }
 }
 

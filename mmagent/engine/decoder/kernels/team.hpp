@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -45,7 +46,11 @@ class Team {
 
     Team(int threads, size_t phases, size_t pass_size, Body body)
         : phases_(phases), pass_(pass_size), body_(std::move(body)) {
-        for (int index = 1; index < threads; index++) threads_.emplace_back([this, index] { serve(index); });
+        try {
+            for (int index = 1; index < threads; index++) threads_.emplace_back([this, index] { serve(index); });
+        } catch (const std::system_error&) {
+            // fewer threads are enough: phases end by chunks
+        }
     }
 
     ~Team() {
@@ -55,14 +60,17 @@ class Team {
         for (auto& thread : threads_) thread.join();
     }
 
-    int size() const { return static_cast<int>(threads_.size()) + 1; }
+    // Shut out the threads that are still on their way through the last pass; only then may what they read be changed.
+    void prepare() {
+        const uint64_t epoch = next_epoch();
+        for (auto& phase : phases_) {
+            phase.done.store(epoch << 32);
+            phase.next.store(epoch << 32);
+        }
+    }
 
     void run(const void* pass) {
-        const uint64_t epoch = (epoch_.load(std::memory_order_relaxed) + 1) & 0xffffffff;
-        for (auto& phase : phases_) {
-            phase.done.store(epoch << 32, std::memory_order_relaxed);
-            phase.next.store(epoch << 32, std::memory_order_relaxed);
-        }
+        const uint64_t epoch = next_epoch();
         std::memcpy(pass_.data(), pass, pass_.size());
         epoch_.store(epoch, std::memory_order_release);
         epoch_.notify_all();
@@ -72,6 +80,8 @@ class Team {
 
    private:
     friend class Member;
+
+    uint64_t next_epoch() const { return (epoch_.load(std::memory_order_relaxed) + 1) & 0xffffffff; }
 
     void serve(int index) {
         std::vector<char> pass(pass_.size());
@@ -90,7 +100,8 @@ class Team {
             seen = epoch;
             std::memcpy(pass.data(), pass_.data(), pass.size());
             std::atomic_thread_fence(std::memory_order_acquire);
-            if (epoch_.load(std::memory_order_acquire) != epoch) continue;  // the copy may be of two passes
+            // a copy of two passes does no harm: the phases of the earlier one are shut, so nothing of it is read
+            if (epoch_.load(std::memory_order_acquire) != epoch) continue;
             Member member(*this, epoch, index);
             body_(member, pass.data());
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,6 +72,31 @@ def test_the_number_of_threads_changes_nothing(loaded: Loaded, threads: int) -> 
     wanted = one.run([Part(one.row(), ids, len(ids))])[0]
     for _ in range(20):  # threads come and go as the system likes
         assert torch.equal(some.run([Part(some.row(), ids, len(ids))])[0], wanted)
+
+
+@native_only
+def test_threads_that_come_late_find_nothing_of_the_next_pass(loaded: Loaded) -> None:
+    """More threads than cores, and passes whose sizes differ: who is asleep in one pass wakes up in another."""
+    blocks = read_blocks(loaded.model)
+    assert blocks is not None
+    one, many = (NativeNetwork(blocks, "float32", threads=count) for count in (1, 8))
+    sizes = [1, 37, 1, 1, 5, 1, 120, 2, 1, 64]
+    wanted = {size: one.run([Part(one.row(), list(range(7, 7 + size)))])[0] for size in set(sizes)}
+    for _ in range(60):
+        for size in sizes:
+            assert torch.equal(many.run([Part(many.row(), list(range(7, 7 + size)))])[0], wanted[size])
+
+
+def test_a_library_for_another_processor_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On ARM the kernels' file is compiled too, but there is nothing in it."""
+    monkeypatch.setattr(native, "find_spec", lambda name: SimpleNamespace(origin="somewhere"))
+    monkeypatch.setattr(native.ctypes, "CDLL", lambda path: SimpleNamespace(mmagent_kinds=lambda: 0))
+    native._library.cache_clear()
+    try:
+        assert native_dtypes() == ()
+    finally:
+        monkeypatch.undo()
+        native._library.cache_clear()
 
 
 @native_only
