@@ -106,15 +106,20 @@ class Generation:
         self._cached = row.length
         self._advance([])
 
-    def part(self, room: int) -> Part | None:
-        """What to run next, of ``room`` tokens or a little more; None where that is nothing."""
+    @property
+    def pending(self) -> int:
+        """Tokens that its row does not have yet."""
+        return len(self.tokens) - self.row.length
+
+    def part(self, room: int, spare: int) -> Part | None:
+        """What to run next, of ``room`` tokens or a little more and ``spare`` guesses; None where that is nothing."""
         if self.ended:
             return None
         pending = self.tokens[self.row.length :]
         stop = self._whole(self.row.length + room) - self.row.length
         if stop < len(pending):
             return Part(self.row, pending[:stop], 0, self._insets)
-        self._guesses = self._lookup.guess(self.tokens)[: max(0, self._limit - self._completion - 1)]
+        self._guesses = self._lookup.guess(self.tokens)[: max(0, min(spare, self._limit - self._completion - 1))]
         return Part(self.row, [*pending, *self._guesses], 1 + len(self._guesses), self._insets)
 
     def take(self, logits: torch.Tensor) -> None:

@@ -195,14 +195,21 @@ class Engine:
         return False
 
     def _plan(self) -> list[tuple[Generation, Part]]:
-        """What each row runs in the next pass: whoever needs few tokens first, the rest of the room to the others."""
+        """What each row runs in the next pass: whoever needs few tokens first, the rest of the room to the others.
+
+        Guesses get what all that is needed leaves; who finds no room goes first the next time.
+        """
         room = self.network.chunk
+        spare = room - sum(generation.pending for generation in self._running)
         todo = []
-        for generation in sorted(self._running, key=lambda one: len(one.tokens) - one.row.length):
-            part = generation.part(room) if room > 0 else None
+        for generation in sorted(self._running, key=lambda one: one.pending):
+            part = generation.part(room, max(spare, 0)) if room > 0 else None
             if part is not None:
                 todo.append((generation, part))
                 room -= len(part.tokens)
+                spare -= max(part.wanted - 1, 0)
+        served = [generation for generation, _ in todo]
+        self._running.sort(key=lambda one: one in served)
         return todo
 
     def _pass(self, todo: Sequence[tuple[Generation, Part]]) -> None:

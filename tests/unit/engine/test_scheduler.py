@@ -287,3 +287,28 @@ def test_an_answer_that_is_whole_at_the_limit_is_whole(fresh: Fresh, ask: Ask) -
     answer = engine.generate(ask("?"), grammar=grammar, sampler=Sampler(), max_tokens=2)
     assert len(list(answer)) == 2
     assert answer.stop == "end"
+
+
+def test_guesses_never_take_the_room_of_another_row(fresh: Fresh, ask: Ask) -> None:
+    """Eight answers with four guesses each in a room of 16: all go on in each pass."""
+    engine = fresh()
+    generations = [begin(engine, ask(words), max_tokens=200) for words in "abcdefgh"]
+
+    def count() -> list[int]:
+        return [len(one.tokens) - len(one.prompt.ids) for one in generations]
+
+    def drive() -> None:
+        engine.network.chunk = 16
+        generations[0]._ready.clear()
+        engine.drive(generations[0])
+
+    for generation in generations:
+        engine.join(generation)
+    while min(count()) == 0:
+        drive()
+    before = count()
+    for _ in range(15):
+        drive()
+    assert all(now >= then + 15 for now, then in zip(count(), before, strict=True))
+    for generation in generations:
+        engine.leave(generation)
