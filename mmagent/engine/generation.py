@@ -109,7 +109,8 @@ class Generation:
     @property
     def pending(self) -> int:
         """Tokens that its row does not have yet."""
-        return len(self.tokens) - self.row.length
+        length: int = self.row.length
+        return len(self.tokens) - length
 
     def part(self, room: int, spare: int) -> Part | None:
         """What to run next, of ``room`` tokens or a little more and ``spare`` guesses; None where that is nothing."""
