@@ -34,7 +34,7 @@ format: .venv/.ready ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 
 bench: .venv/.ready ## run the benchmarks; their results are in benchmarks/RESULTS.md
-	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+	for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 # On a machine that may have nothing but torch, transformers and pytest: no .venv, nothing is installed.
 gpu: ## check and measure our CUDA kernels on this machine's NVIDIA GPU

@@ -10,7 +10,7 @@ import llama_cpp
 import numpy as np
 
 from benchmarks.peers.gguf_file import gguf_file
-from benchmarks.peers.system import CONTEXT
+from benchmarks.peers.system import CONTEXT, Greedy
 
 
 def versions() -> str:
@@ -28,7 +28,7 @@ def _silent(level: int, text: bytes, data: ctypes.c_void_p) -> None:
     pass
 
 
-class LlamaCpp:
+class LlamaCpp(Greedy):
     """A `System`."""
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -52,14 +52,6 @@ class LlamaCpp:
         """See `System`."""
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), False)
         self._next = int(self._forward(ids).argmax())
-
-    def decode(self, count: int) -> list[int]:
-        """See `System`."""
-        tokens = []
-        for _ in range(count):
-            self._next = int(self._forward([self._next]).argmax())
-            tokens.append(self._next)
-        return tokens
 
     def logits(self, ids: Sequence[int]) -> bytes:
         """See `System`."""

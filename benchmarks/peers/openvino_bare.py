@@ -11,6 +11,8 @@ import numpy as np
 import openvino
 import openvino.opset13 as opset
 
+from benchmarks.peers.system import Greedy
+
 
 def versions() -> str:
     """What this runs on."""
@@ -48,7 +50,7 @@ def _keep_last_logits(model: openvino.Model) -> None:
     model.validate_nodes_and_infer_types()
 
 
-class OpenVino:
+class OpenVino(Greedy):
     """A `System`."""
 
     def __init__(self, path: Path, form: str, threads: int) -> None:
@@ -65,14 +67,6 @@ class OpenVino:
         """See `System`."""
         self._reset()
         self._next = int(self._forward(ids).argmax())
-
-    def decode(self, count: int) -> list[int]:
-        """See `System`."""
-        tokens = []
-        for _ in range(count):
-            self._next = int(self._forward([self._next]).argmax())
-            tokens.append(self._next)
-        return tokens
 
     def logits(self, ids: Sequence[int]) -> bytes:
         """See `System`."""

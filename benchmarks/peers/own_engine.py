@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 import mmagent
+from benchmarks.peers.system import Greedy
 from mmagent.engine.decoder.network import Network, Part, open_network
 from mmagent.engine.load import load
 
@@ -23,7 +24,7 @@ def open_system(folder: Path, form: str, threads: int) -> OwnEngine:
     return OwnEngine(open_network(load(folder, "cpu", form)))
 
 
-class OwnEngine:
+class OwnEngine(Greedy):
     """A `System`."""
 
     def __init__(self, network: Network) -> None:
@@ -34,14 +35,6 @@ class OwnEngine:
     def prefill(self, ids: Sequence[int]) -> None:
         """See `System`."""
         self._next = int(self._read(ids).argmax())
-
-    def decode(self, count: int) -> list[int]:
-        """See `System`."""
-        tokens = []
-        for _ in range(count):
-            self._next = int(self._forward([self._next]).argmax())
-            tokens.append(self._next)
-        return tokens
 
     def logits(self, ids: Sequence[int]) -> bytes:
         """See `System`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 CONTEXT = 1024
 """Tokens that a system must have room for: prompt and what follows it."""
@@ -22,6 +22,22 @@ class System(Protocol):
 
     def logits(self, ids: Sequence[int]) -> bytes:
         """After ``ids``, as little-endian float32 of the vocabulary's size."""
+
+
+class Greedy(Protocol):
+    """The bare loop of a system that has a pass: ``_forward`` gives the logits ``[V]`` of the last of some tokens."""
+
+    _next: int
+
+    def _forward(self, ids: Sequence[int]) -> Any: ...
+
+    def decode(self, count: int) -> list[int]:
+        """See `System`."""
+        tokens = []
+        for _ in range(count):
+            self._next = int(self._forward([self._next]).argmax())
+            tokens.append(self._next)
+        return tokens
 
 
 def versions(module: str) -> str:

@@ -101,7 +101,7 @@ class PrefixCache:
 
     def sequences(self) -> list[list[int]]:
         """The token ids of the entries, the most recent first."""
-        return [entry.tokens for entry in reversed(self._entries)]
+        return [entry.tokens for entry in reversed(list(self._entries))]  # a copy: others may run a pass now
 
     def _remove(self, kept: Kept) -> None:
         self._entries = [entry for entry in self._entries if entry is not kept]

@@ -9,6 +9,7 @@ features [N, T, D] ─ by row ─► Media ─┬─ cross_attention: layer → 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -55,16 +56,16 @@ class View:
 _view: ContextVar[View | None] = ContextVar("view", default=None)
 
 
-class Fusion(nn.Module):
+class Fusion(nn.Module, ABC):
     """What both ways have in common: which position sees which pictures (its own row's, so far), and for how long."""
 
+    @abstractmethod
     def attach(self, language_model: nn.Module) -> None:
         """Hook into a decoder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def values(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:  # [B, M, T, D]
         """What is read of pictures, ``[B, ..., S, D]`` with S a multiple of M."""
-        raise NotImplementedError
 
     def forward(self, decode: partial[Any], features: torch.Tensor | None, mask: torch.Tensor | None) -> Any:
         """One pass of the decoder that sees the pictures of its cache and, after them, new ones.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
@@ -65,10 +65,11 @@ def test_answers_share_passes(fresh: Fresh, ask: Ask, monkeypatch: pytest.Monkey
     engine = fresh()
     sizes: list[int] = []
     run = engine.network.run
-    monkeypatch.setattr(
-        engine.network, "run", lambda parts: (sizes.append(len(parts)), time.sleep(0.002), run(parts))[2]
-    )
-    together([begin(engine, ask(words)) for words in WORDS])
+    monkeypatch.setattr(engine.network, "run", lambda parts: (sizes.append(len(parts)), run(parts))[1])
+    generations = [begin(engine, ask(words)) for words in WORDS]
+    for generation in generations:
+        engine.join(generation)
+    together(generations)
     assert max(sizes) == len(WORDS)
 
 
@@ -108,11 +109,13 @@ class Slow:
     reuses = batches = True
     guesses = 0
     whole_pictures = False
+    running: Event = field(default_factory=Event)
 
     def row(self) -> Any:
         return self.inner.row()
 
     def run(self, parts: Sequence[Part]) -> list[torch.Tensor]:
+        self.running.set()
         time.sleep(self.seconds)
         return list(self.inner.run(parts))
 
@@ -124,7 +127,7 @@ def test_cancelling_is_heard_between_two_passes(fresh: Fresh, ask: Ask) -> None:
     generation = begin(engine, ask("word " * 300), cancelled=cancelled)
     with ThreadPoolExecutor(1) as thread:
         job = thread.submit(list, generation)
-        time.sleep(0.1)
+        assert engine.network.running.wait(5)
         cancelled.set()
         began = time.perf_counter()
         job.result(timeout=5)

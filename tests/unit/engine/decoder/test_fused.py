@@ -6,23 +6,25 @@ The decode step, which CUDA records and replays, runs here over the same static 
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
-from mmagent.engine import Loaded, Picture, Prompt, build_prompt
+from mmagent.engine import Loaded
 from mmagent.engine.decoder.blocks import read_blocks
 from mmagent.engine.decoder.fused import TorchNetwork
 from mmagent.engine.decoder.fused_rows import CacheShape, Slots, TorchRow
-from mmagent.engine.decoder.network import Insets, Part
-from mmagent.engine.features import encode_picture, place_features
+from mmagent.engine.decoder.network import Part
 from mmagent.engine.load import load
 from mmagent.errors import ModelError
-from mmagent.testing import FAMILIES, tiny_checkpoint
+from mmagent.testing import (
+    FAMILIES,
+    expected_logits,
+    insets_of,
+    parity_prompts,
+    tiny_checkpoint,
+)
 
 LIMIT = 1e-3
 """Largest difference of a logit from transformers' in float32."""
@@ -50,47 +52,6 @@ def network_of(loaded: Loaded, dtype: str = "float32", *, static: bool = False, 
     return network
 
 
-def picture(seed: int, width: int = 40, height: int = 30) -> Picture:
-    pixels = torch.randint(0, 255, (height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    return Picture(f"sha256:{seed}", Image.fromarray(pixels.numpy()))
-
-
-def ask(loaded: Loaded, words: str, pictures: Sequence[Picture] = ()) -> Prompt:
-    blocks: Any = words
-    if loaded.processor is not None:
-        blocks = [*({"type": "image", "image": one.image} for one in pictures), {"type": "text", "text": words}]
-    return build_prompt(loaded, [{"role": "user", "content": blocks}], [], pictures)
-
-
-def prompts_of(loaded: Loaded) -> list[Prompt]:
-    words = "Where is my order A-48213? It should have come on Monday."
-    if loaded.processor is None:
-        return [ask(loaded, words), ask(loaded, "hello")]
-    return [
-        ask(loaded, words, [picture(1)]),
-        ask(loaded, "both?", [picture(2), picture(3, 25, 60)]),
-        ask(loaded, words),
-    ]
-
-
-def insets_of(loaded: Loaded, prompt: Prompt, whole: bool) -> Insets | None:
-    alone = len(prompt.pictures) == 1
-    features = [encode_picture(loaded, one.image, alone=alone) for one in prompt.pictures]
-    return place_features(loaded, prompt.ids, features, whole_pictures=whole)[1]
-
-
-def expected(loaded: Loaded, prompt: Prompt, more: Sequence[int]) -> torch.Tensor:
-    """Logits ``[L + more, V]`` of transformers' own forward over the whole sequence at once."""
-    inputs = {name: value for name, value in prompt.inputs.items() if name != "attention_mask"}
-    for name in ("input_ids", "mm_token_type_ids", "token_type_ids"):
-        if name in inputs:
-            tail = torch.tensor([list(more)]) if name == "input_ids" else torch.zeros(1, len(more), dtype=torch.long)
-            inputs[name] = torch.cat([torch.as_tensor(inputs[name]), tail.to(torch.as_tensor(inputs[name]).dtype)], 1)
-    with torch.no_grad():
-        logits: torch.Tensor = loaded.model(**inputs).logits[0].float()
-    return logits
-
-
 def close(given: torch.Tensor, wanted: torch.Tensor) -> None:
     assert given.shape == wanted.shape and given.dtype == torch.float32
     assert (given - wanted).abs().max() <= LIMIT
@@ -101,9 +62,9 @@ def close(given: torch.Tensor, wanted: torch.Tensor) -> None:
 def test_logits_equal_those_of_transformers(checkpoint: Loaded, static: bool) -> None:
     """Prefill and decode, alone and in a batch."""
     network = network_of(checkpoint, static=static)
-    prompts = prompts_of(checkpoint)
-    wanted = [expected(checkpoint, prompt, MORE) for prompt in prompts]
-    insets = [insets_of(checkpoint, prompt, network.whole_pictures) for prompt in prompts]
+    prompts = parity_prompts(checkpoint)
+    wanted = [expected_logits(checkpoint, prompt, MORE) for prompt in prompts]
+    insets = [insets_of(checkpoint, prompt, whole_pictures=network.whole_pictures) for prompt in prompts]
     for prompt, its, logits in zip(prompts, insets, wanted, strict=True):
         row = network.row()
         alone = [network.run([Part(row, prompt.ids, len(prompt.ids), its)])[0]]
@@ -124,9 +85,9 @@ def test_logits_equal_those_of_transformers(checkpoint: Loaded, static: bool) ->
 @pytest.mark.parametrize("static", [False, True], ids=["ragged", "static"])
 def test_chunks_forks_and_kept_rows(checkpoint: Loaded, static: bool) -> None:
     network = network_of(checkpoint, static=static)
-    prompt = prompts_of(checkpoint)[0]
-    ids, insets = prompt.ids, insets_of(checkpoint, prompt, network.whole_pictures)
-    wanted = expected(checkpoint, prompt, [])
+    prompt = parity_prompts(checkpoint)[0]
+    ids, insets = prompt.ids, insets_of(checkpoint, prompt, whole_pictures=network.whole_pictures)
+    wanted = expected_logits(checkpoint, prompt, [])
     cut = len(ids) - 9  # after the pictures
     row = network.row()
     got = [network.run([Part(row, ids[:cut], cut, insets)])[0], network.run([Part(row, ids[cut:-6], 3, insets)])[0]]
@@ -145,13 +106,13 @@ def test_chunks_forks_and_kept_rows(checkpoint: Loaded, static: bool) -> None:
 def test_a_picture_cut_by_a_chunk_is_the_same(checkpoint: Loaded) -> None:
     """But where its tokens see each other: those pictures are run in one piece."""
     network = network_of(checkpoint)
-    prompt = prompts_of(checkpoint)[-2]
-    insets = insets_of(checkpoint, prompt, network.whole_pictures)
+    prompt = parity_prompts(checkpoint)[-2]
+    insets = insets_of(checkpoint, prompt, whole_pictures=network.whole_pictures)
     row, got = network.row(), []
     for start in range(0, len(prompt.ids), 7):
         part = prompt.ids[start : start + 7]
         got += network.run([Part(row, part, len(part), insets)])
-    close(torch.cat(got), expected(checkpoint, prompt, []))
+    close(torch.cat(got), expected_logits(checkpoint, prompt, []))
 
 
 @pytest.mark.parametrize("checkpoint", ["llama", "gemma3_text"], indirect=True)
@@ -202,11 +163,11 @@ def test_slots_are_freed_by_rows_that_leave_or_are_dropped() -> None:
 @pytest.mark.parametrize(("dtype", "limit"), [("bfloat16", 0.03), ("int8", 0.03)])
 def test_smaller_types_are_near(checkpoint: Loaded, dtype: str, limit: float) -> None:
     network = network_of(checkpoint, dtype)
-    prompt = prompts_of(checkpoint)[0]
+    prompt = parity_prompts(checkpoint)[0]
     row = network.row()
     got = [network.run([Part(row, prompt.ids, len(prompt.ids))])[0]]
     got += [network.run([Part(row, [token])])[0] for token in MORE]
-    wanted = expected(checkpoint, prompt, MORE)
+    wanted = expected_logits(checkpoint, prompt, MORE)
     error = (torch.cat(got) - wanted).norm() / wanted.norm()
     assert 1e-6 < error < limit
 
@@ -215,11 +176,11 @@ def test_smaller_types_are_near(checkpoint: Loaded, dtype: str, limit: float) ->
 def test_the_module_may_go(checkpoint: Loaded, tmp_path: Path) -> None:
     other = load(tiny_checkpoint("llama", tmp_path), "cpu", "float32")
     network = network_of(other)
-    prompt = prompts_of(other)[0]
+    prompt = parity_prompts(other)[0]
     for layer in other.model.model.layers:
         layer.to("meta")
     got = network.run([Part(network.row(), prompt.ids, len(prompt.ids))])[0]
-    close(got, expected(checkpoint, prompt, []))
+    close(got, expected_logits(checkpoint, prompt, []))
 
 
 @pytest.mark.parametrize("checkpoint", ["llama"], indirect=True)

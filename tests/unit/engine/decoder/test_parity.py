@@ -7,24 +7,27 @@ and more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
-from mmagent.engine import Loaded, Picture, Prompt, build_prompt
+from mmagent.engine import Loaded
 from mmagent.engine.decoder.blocks import FAMILIES as DECODERS
 from mmagent.engine.decoder.blocks import Blocks, read_blocks
 from mmagent.engine.decoder.module import ModuleNetwork
 from mmagent.engine.decoder.native import NativeNetwork, native_dtypes
-from mmagent.engine.decoder.network import Insets, Part
-from mmagent.engine.features import encode_picture, place_features
+from mmagent.engine.decoder.network import Part
 from mmagent.engine.load import load
-from mmagent.testing import FAMILIES, tiny_checkpoint
+from mmagent.testing import (
+    FAMILIES,
+    expected_logits,
+    insets_of,
+    parity_prompts,
+    tiny_checkpoint,
+)
 
 LIMIT = 1e-3
 """Largest difference of a logit from transformers' in float32."""
@@ -46,47 +49,6 @@ def checkpoint(request: pytest.FixtureRequest, family_folder: Path) -> Loaded:
     if name not in _loaded:
         _loaded[name] = load(tiny_checkpoint(name, family_folder / name), "cpu", "float32")
     return _loaded[name]
-
-
-def picture(seed: int, width: int = 40, height: int = 30) -> Picture:
-    pixels = torch.randint(0, 255, (height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    return Picture(f"sha256:{seed}", Image.fromarray(pixels.numpy()))
-
-
-def ask(loaded: Loaded, words: str, pictures: Sequence[Picture] = ()) -> Prompt:
-    blocks: Any = words
-    if loaded.processor is not None:
-        blocks = [*({"type": "image", "image": one.image} for one in pictures), {"type": "text", "text": words}]
-    return build_prompt(loaded, [{"role": "user", "content": blocks}], [], pictures)
-
-
-def expected(loaded: Loaded, prompt: Prompt, more: Sequence[int]) -> torch.Tensor:
-    """Logits ``[L + more, V]`` of transformers' own forward over the whole sequence at once."""
-    inputs = {name: value for name, value in prompt.inputs.items() if name != "attention_mask"}
-    for name in ("input_ids", "mm_token_type_ids", "token_type_ids"):
-        if name in inputs:
-            tail = torch.tensor([list(more)]) if name == "input_ids" else torch.zeros(1, len(more), dtype=torch.long)
-            inputs[name] = torch.cat([torch.as_tensor(inputs[name]), tail.to(torch.as_tensor(inputs[name]).dtype)], 1)
-    with torch.no_grad():
-        logits: torch.Tensor = loaded.model(**inputs).logits[0].float()
-    return logits
-
-
-def insets_of(loaded: Loaded, prompt: Prompt, whole: bool) -> Insets | None:
-    alone = len(prompt.pictures) == 1
-    features = [encode_picture(loaded, one.image, alone=alone) for one in prompt.pictures]
-    return place_features(loaded, prompt.ids, features, whole_pictures=whole)[1]
-
-
-def prompts_of(loaded: Loaded) -> list[Prompt]:
-    words = "Where is my order A-48213? It should have come on Monday."
-    if loaded.processor is None:
-        return [ask(loaded, words), ask(loaded, "hello")]
-    return [
-        ask(loaded, words, [picture(1)]),
-        ask(loaded, "both?", [picture(2), picture(3, 25, 60)]),
-        ask(loaded, words),
-    ]
 
 
 def close(given: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -116,9 +78,9 @@ def test_logits_equal_those_of_transformers(checkpoint: Loaded) -> None:
     network = NativeNetwork(blocks, "float32")
     more = [7, 11, 13, 11]
     everything, rows = [], []
-    for prompt in prompts_of(checkpoint):
-        wanted = expected(checkpoint, prompt, more)
-        row, insets = network.row(), insets_of(checkpoint, prompt, network.whole_pictures)
+    for prompt in parity_prompts(checkpoint):
+        wanted = expected_logits(checkpoint, prompt, more)
+        row, insets = network.row(), insets_of(checkpoint, prompt, whole_pictures=network.whole_pictures)
         alone = [network.run([Part(row, prompt.ids, len(prompt.ids), insets)])[0]]
         alone += [network.run([Part(row, [token], 1, insets)])[0] for token in more]
         close(torch.cat(alone), wanted)
@@ -144,8 +106,8 @@ def test_chunks_forks_and_steps_are_the_same_bit_for_bit(checkpoint: Loaded, dty
     blocks = read_blocks(checkpoint.model)
     assert blocks is not None
     network = NativeNetwork(blocks, dtype)
-    prompt = prompts_of(checkpoint)[0]
-    insets, ids = insets_of(checkpoint, prompt, network.whole_pictures), prompt.ids
+    prompt = parity_prompts(checkpoint)[0]
+    insets, ids = insets_of(checkpoint, prompt, whole_pictures=network.whole_pictures), prompt.ids
     whole = network.run([Part(network.row(), ids, len(ids), insets)])[0]
     cut = len(ids) - 9  # after the pictures
     row = network.row()
@@ -160,12 +122,12 @@ def test_chunks_forks_and_steps_are_the_same_bit_for_bit(checkpoint: Loaded, dty
 @pytest.mark.parametrize("checkpoint", FAMILIES, indirect=True)
 def test_the_modules_own_forward_is_the_fallback(checkpoint: Loaded) -> None:
     network = ModuleNetwork(checkpoint.model, checkpoint.device, checkpoint.dtype)
-    for prompt in prompts_of(checkpoint):
-        insets = insets_of(checkpoint, prompt, False) if network.reuses else None
+    for prompt in parity_prompts(checkpoint):
+        insets = insets_of(checkpoint, prompt, whole_pictures=False) if network.reuses else None
         row = network.row(prompt.inputs)
         got = [network.run([Part(row, prompt.ids, 1, insets)])[0]]
         got += [network.run([Part(row, [token], 1, insets)])[0] for token in (7, 11)]
-        close(torch.cat(got), expected(checkpoint, prompt, [7, 11])[-3:])
+        close(torch.cat(got), expected_logits(checkpoint, prompt, [7, 11])[-3:])
 
 
 def wrong_norm(blocks: Blocks) -> Blocks:
@@ -194,10 +156,10 @@ def wrong_activation(blocks: Blocks) -> Blocks:
 def test_a_mistake_in_a_family_shows(checkpoint: Loaded, mistake: Any) -> None:
     blocks = read_blocks(checkpoint.model)
     assert blocks is not None
-    prompt = prompts_of(checkpoint)[0]
+    prompt = parity_prompts(checkpoint)[0]
     network = NativeNetwork(mistake(blocks), "float32")
     got = network.run([Part(network.row(), prompt.ids, len(prompt.ids))])[0]
-    assert (got - expected(checkpoint, prompt, [])).abs().max() > 5 * LIMIT
+    assert (got - expected_logits(checkpoint, prompt, [])).abs().max() > 5 * LIMIT
 
 
 @pytest.mark.parametrize("checkpoint", ["llama"], indirect=True)

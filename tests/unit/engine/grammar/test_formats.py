@@ -10,6 +10,7 @@ from mmagent.engine import Grammar, ParsedCall, Response, ToolFormat, Vocabulary
 from mmagent.engine.grammar.formats import HERMES, LLAMA3, MMAGENT, SMOLLM2
 from mmagent.engine.grammar.response import Thought
 from mmagent.errors import GrammarError
+from mmagent.testing import accepts
 
 THINK = ("<think>", "</think>")
 
@@ -46,18 +47,6 @@ def tool(name: str = "look", **properties: Any) -> SimpleNamespace:
     )
 
 
-def allows(vocabulary: Vocabulary, text: str, **grammar: Any) -> bool:
-    """Whether the text, control tokens in it real ones, is a whole answer."""
-    state = Grammar(vocabulary, **grammar)
-    for token in vocabulary.ll.tokenize_str(text, parse_special=True):
-        if state.mask(torch.zeros(vocabulary.width))[token] == -torch.inf:
-            assert state.allows([token]) == 0
-            return False
-        assert state.allows([token]) == 1
-        state.accept(token)
-    return bool(state.mask(torch.zeros(vocabulary.width))[vocabulary.ends[0]] == 0)
-
-
 def spelt(vocabulary: Vocabulary, text: str, **grammar: Any) -> bool:
     """Whether the text, byte by byte and without control tokens, is a whole answer."""
     state = Grammar(vocabulary, **grammar)
@@ -77,8 +66,8 @@ def test_calls_as_plain_text_are_held_to_their_schema_too(plain: Vocabulary) -> 
 def test_marks_that_are_control_tokens_are_used_as_such(qwen: Vocabulary) -> None:
     tools, good = [tool(n={"type": "integer"})], '<tool_call>\n{"name": "look", "arguments": {"n": 1}}\n</tool_call>'
     assert ToolFormat.of(qwen) is HERMES
-    assert allows(qwen, good + "\n" + good, tools=tools)
-    assert not allows(qwen, good.replace("1", '"x"'), tools=tools)
+    assert accepts(qwen, good + "\n" + good, tools=tools)
+    assert not accepts(qwen, good.replace("1", '"x"'), tools=tools)
     assert spelt(qwen, good.replace("1", '"x"'), tools=tools)  # letters are no call
     opened = qwen.split("<tool_call>")[0]
     assert Grammar(qwen).mask(torch.zeros(qwen.width))[opened] == -torch.inf
@@ -110,7 +99,7 @@ def test_a_format_of_control_tokens_needs_them(plain: Vocabulary) -> None:
 
 def test_thoughts_come_before_an_answer_that_is_held(qwen: Vocabulary, plain: Vocabulary) -> None:
     number = {"type": "integer"}
-    for vocabulary, check in ((qwen, allows), (plain, spelt)):
+    for vocabulary, check in ((qwen, accepts), (plain, spelt)):
         same: dict[str, Any] = {"reasoning": THINK, "output": number}
         for text in ("12", "<think>1 + 11, so {12}</think>12", "<think>\n</think>\n\n12"):
             assert check(vocabulary, text, **same), text
@@ -123,7 +112,7 @@ def test_thoughts_come_before_an_answer_that_is_held(qwen: Vocabulary, plain: Vo
 
 def test_a_call_within_a_thought_is_none(qwen: Vocabulary, plain: Vocabulary) -> None:
     call = '<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call>'
-    for vocabulary, check in ((qwen, allows), (plain, spelt)):
+    for vocabulary, check in ((qwen, accepts), (plain, spelt)):
         same: dict[str, Any] = {"tools": [tool()], "reasoning": THINK}
         for text in ("hello", call, f"<think>hm</think>\n\n{call}", "<think>hm</think>hello", f"hello {call}"):
             assert check(vocabulary, text, **same), text
