@@ -6,9 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmagent import errors
-    from mmagent.agent import Agent, Result, Tool, ToolContext, ToolResult, tool
+    from mmagent.agent import (
+        Agent,
+        Compaction,
+        MCPServer,
+        Policy,
+        Progress,
+        Result,
+        Tool,
+        ToolContext,
+        ToolGroup,
+        ToolResult,
+        allow,
+        ask,
+        deny,
+        tool,
+    )
+    from mmagent.agent.tools.langchain import as_langchain
     from mmagent.chat.factory import load_model
-    from mmagent.chat.langchain import LangChainModel, as_langchain
+    from mmagent.chat.langchain import LangChainModel
     from mmagent.chat.local import LocalModel
     from mmagent.chat.protocol import Capabilities, ChatModel
     from mmagent.content import Audio, Document, Image, Message, Quoted, Video
@@ -21,9 +37,25 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "mmagent.agent": ("Agent", "Result", "Tool", "ToolContext", "ToolResult", "tool"),
+    "mmagent.agent": (
+        "Agent",
+        "Compaction",
+        "MCPServer",
+        "Policy",
+        "Progress",
+        "Result",
+        "Tool",
+        "ToolContext",
+        "ToolGroup",
+        "ToolResult",
+        "allow",
+        "ask",
+        "deny",
+        "tool",
+    ),
+    "mmagent.agent.tools.langchain": ("as_langchain",),
     "mmagent.chat.factory": ("load_model",),
-    "mmagent.chat.langchain": ("LangChainModel", "as_langchain"),
+    "mmagent.chat.langchain": ("LangChainModel",),
     "mmagent.chat.local": ("LocalModel",),
     "mmagent.chat.protocol": ("Capabilities", "ChatModel"),
     "mmagent.content": ("Audio", "Document", "Image", "Message", "Quoted", "Video"),
@@ -41,14 +73,18 @@ __all__ = [
     "Capabilities",
     "ChatModel",
     "Citation",
+    "Compaction",
     "Document",
     "Event",
     "Image",
     "Knowledge",
     "LangChainModel",
     "LocalModel",
+    "MCPServer",
     "MMAgentError",
     "Message",
+    "Policy",
+    "Progress",
     "Quoted",
     "Result",
     "Session",
@@ -56,11 +92,15 @@ __all__ = [
     "Tool",
     "ToolContext",
     "ToolError",
+    "ToolGroup",
     "ToolResult",
     "Usage",
     "Video",
     "__version__",
+    "allow",
     "as_langchain",
+    "ask",
+    "deny",
     "errors",
     "load_model",
     "tool",

@@ -16,9 +16,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, With
 from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL.Image import Image as PILImage
 
-Source: TypeAlias = "str | PathLike[str] | bytes | PILImage"
+Source: TypeAlias = "str | PathLike[str] | bytes | PILImage | NDArray[Any]"
 
 QUOTED_KEY = "x-quoted"
 """The JSON Schema keyword that marks a string as a verbatim quote."""
@@ -97,6 +98,8 @@ class ToolCallBlock(TypedDict):
 
 Block: TypeAlias = TextBlock | MediaBlock | ReasoningBlock | ToolCallBlock
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+Label: TypeAlias = Literal["private", "untrusted"]
+"""``private``: not for everybody's eyes. ``untrusted``: somebody else wrote it, so instructions in it are no orders."""
 
 
 class Message(BaseModel):
@@ -110,6 +113,8 @@ class Message(BaseModel):
     """In a ``tool`` message: the id of the call that it answers."""
     name: str | None = None
     """In a ``tool`` message: the tool's name."""
+    labels: tuple[Label, ...] = ()
+    """Where its content comes from, for policies; a model is not told."""
 
     @property
     def text(self) -> str:

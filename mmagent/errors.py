@@ -14,7 +14,7 @@
     ├── ToolError             a tool failed; the model is told, the turn goes on
     ├── TurnError             a turn ended without an answer (step, token or time limit)
     └── StoreError            a journal or knowledge store cannot be read or written
-        └── StoreLocked       ... because another process is writing to it
+        └── StoreLocked       ... because another process is writing to it, or is in a turn of the session
 
 Each message is one line: what happened, why, and what to do next.
 """
@@ -88,4 +88,4 @@ class StoreError(MMAgentError):
 
 
 class StoreLocked(StoreError):
-    """Another process is writing to the store; the message says which."""
+    """Another process is writing to the store, or is in a turn of the session; the message says which."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from mmagent.content import Block
+from mmagent.content import Block, MediaBlock
 
 
 class _Model(BaseModel):
@@ -26,7 +26,12 @@ class Usage(_Model):
     """Of these, tokens that the grammar allowed no choice about."""
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            forced_tokens=self.forced_tokens + other.forced_tokens,
+        )
 
 
 class Citation(_Model):
@@ -68,12 +73,40 @@ class MediaSubstituted(_Model):
     instead: str
 
 
-class HistoryCut(_Model):
-    """The conversation is longer than the model's context: its oldest turns are not shown to the model any more."""
+class PictureReduced(_Model):
+    """There was no room for a picture as it is: from now on the model is shown less of it."""
 
-    type: Literal["history_cut"] = "history_cut"
+    type: Literal["picture_reduced"] = "picture_reduced"
+    file_id: str
+    level: Literal["smaller", "caption", "reference"]
+    """``smaller`` in pixels, a ``caption`` with the text read from it, or only a ``reference`` to recall it by."""
+
+
+class HistoryCompacted(_Model):
+    """The conversation outgrew the model's context: its oldest turns are shown to the model in short from now on.
+
+    They stay in the session as they are.
+    """
+
+    type: Literal["history_compacted"] = "history_compacted"
     turns: int
-    """How many turns are left out from now on; they stay in the session."""
+    """How many turns are in short now, all together."""
+    tokens_before: int
+    tokens_after: int
+
+
+class PlanStep(_Model):
+    """One step of a plan."""
+
+    text: str
+    status: Literal["pending", "active", "done"] = "pending"
+
+
+class PlanUpdated(_Model):
+    """The agent wrote or revised its plan; this is the whole of it."""
+
+    type: Literal["plan_updated"] = "plan_updated"
+    steps: tuple[PlanStep, ...]
 
 
 class StepStarted(_Model):
@@ -109,6 +142,39 @@ class ToolCalled(_Model):
     args: dict[str, Any]
 
 
+class ApprovalRequested(_Model):
+    """A call may not run before somebody has allowed exactly it."""
+
+    type: Literal["approval_requested"] = "approval_requested"
+    id: str
+    """The call's id: ``agent.decide(id, allow=...)``."""
+    name: str
+    args: dict[str, Any]
+    """As they will run."""
+    why: str
+    """The rule that asks."""
+
+
+class ApprovalDecided(_Model):
+    """A call was allowed or denied, by a person or by policy."""
+
+    type: Literal["approval_decided"] = "approval_decided"
+    id: str
+    allowed: bool
+    reason: str = ""
+
+
+class ToolProgress(_Model):
+    """What a running tool says of its progress."""
+
+    type: Literal["tool_progress"] = "tool_progress"
+    id: str
+    name: str
+    message: str
+    fraction: float | None = None
+    """0 to 1, where it is known."""
+
+
 class ToolFinished(_Model):
     """A tool returned (``error`` is None) or failed (``error`` says why, and so was the model told)."""
 
@@ -120,10 +186,39 @@ class ToolFinished(_Model):
     """What the model is shown."""
     data: Any = None
     """What is for programs: JSON that the tool gave beside its content."""
+    artifacts: tuple[MediaBlock, ...] = ()
+    """Files for programs, in the blob store; the model is told one line of each."""
     error: str | None = None
     crashed: bool = False
     """Whether it failed in a way its author did not foresee (any exception but `ToolError`, or a timeout)."""
     seconds: float
+
+
+class HandedOff(_Model):
+    """Another agent goes on with the conversation."""
+
+    type: Literal["handed_off"] = "handed_off"
+    agent: str
+    reason: str = ""
+
+
+class SubagentEvent(_Model):
+    """What happens in an agent that was called as a tool."""
+
+    type: Literal["subagent_event"] = "subagent_event"
+    id: str
+    """The id of the call that asked it."""
+    agent: str
+    event: Event
+
+
+class TurnPaused(_Model):
+    """The turn waits for approvals. It goes on with ``resume=True`` once they are decided, after a restart too."""
+
+    type: Literal["turn_paused"] = "turn_paused"
+    pending: tuple[ApprovalRequested, ...]
+    usage: Usage
+    steps: int
 
 
 class TurnFinished(_Model):
@@ -152,15 +247,24 @@ Event: TypeAlias = Annotated[
     TurnStarted
     | MediaAdmitted
     | MediaSubstituted
-    | HistoryCut
+    | PictureReduced
+    | HistoryCompacted
     | StepStarted
     | ReasoningDelta
     | TextDelta
+    | PlanUpdated
     | ToolCalled
+    | ApprovalRequested
+    | ApprovalDecided
+    | ToolProgress
     | ToolFinished
+    | HandedOff
+    | SubagentEvent
+    | TurnPaused
     | TurnFinished
     | TurnFailed,
     Field(discriminator="type"),
 ]
+SubagentEvent.model_rebuild()
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 """Validates and serialises any event: ``EVENTS.validate_json(line)``."""

@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     data_dir: Path | None = None
     config_dir: Path | None = None
+    sessions: str | None = None
+    """Where conversations are kept: a file, or the address of a PostgreSQL database; None: a file in `data_dir`."""
     offline: bool = True
     """Without it, a hub id may be downloaded when it is not cached."""
 
@@ -50,6 +52,10 @@ class Settings(BaseSettings):
     max_image_side: int = Field(default=8192, gt=0)
     """Pixels."""
     max_images_per_turn: int = Field(default=20, gt=0)
+    max_audio_bytes: int = Field(default=25 * MIB, gt=0)
+    max_audio_seconds: int = Field(default=600, gt=0)
+    max_video_bytes: int = Field(default=64 * MIB, gt=0)
+    max_video_seconds: int = Field(default=120, gt=0)
     max_document_bytes: int = Field(default=20 * MIB, gt=0)
     max_tool_output_chars: int = Field(default=20_000, gt=0)
     """Longer tool output is cut, and says so."""

@@ -83,7 +83,7 @@ def cases(make: object) -> list[object]:
 
 @pytest.mark.parametrize(("page", "code"), cases(lambda page: [script(page)] if script(page).strip() else []))
 def test_python(page: Path, code: str, place: Path) -> None:
-    path = place / f"{page.stem}.py"
+    path = place / f"page_{page.stem}.py"
     path.write_text(code, encoding="utf-8")
     done = subprocess.run([sys.executable, path], cwd=place, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{page}:\n{done.stdout}{done.stderr}"

@@ -31,7 +31,7 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 FUNCTIONS: dict[str, Callable[..., Any]] = {"abs": abs, "max": max, "min": min, "round": round}
 
 
-@tool(effect="read")
+@tool(effect="read", untrusted=False)
 def calculate(expression: str) -> str:
     """Work out an arithmetic expression.
 

@@ -15,7 +15,7 @@ MIN_SIDE = 512
 WHOLE = [0.0, 0.0, 1.0, 1.0]
 
 
-@tool(effect="read")
+@tool(effect="read", untrusted=True)
 def look(
     ctx: ToolContext, box: Annotated[list[float], Field(min_length=4, max_length=4)] = WHOLE, image: int = 0
 ) -> Image:

@@ -23,7 +23,7 @@ UNLIMITED = 100_000
 _one_at_a_time = Lock()
 
 
-@tool(effect="read")
+@tool(effect="read", untrusted=True)
 def read_text(ctx: ToolContext, image: int = 0) -> ToolResult:
     """Read the text in a picture.
 

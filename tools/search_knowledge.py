@@ -7,7 +7,7 @@ from dataclasses import asdict
 from mmagent import ToolContext, ToolError, ToolResult, tool
 
 
-@tool(effect="read")
+@tool(effect="read", untrusted=True)
 def search_knowledge(query: str, ctx: ToolContext) -> ToolResult:
     """Search the documents for passages about the query."""
     if ctx.knowledge is None:

@@ -9,7 +9,7 @@ from mmagent import tool
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
-@tool(effect="read")
+@tool(effect="read", untrusted=False)
 def today() -> str:
     """Today's date and day of the week."""
     day = date.today()

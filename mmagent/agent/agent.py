@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from mmagent.agent.context.compaction import Compaction
+from mmagent.agent.context.prompt import system_message, tool_specs
 from mmagent.agent.loop import Turn
 from mmagent.agent.output import Output
-from mmagent.agent.prompt import system_message
+from mmagent.agent.plan import planning_tool
+from mmagent.agent.policy import Policy
 from mmagent.agent.question import Content
-from mmagent.agent.toolbox import ToolLike, toolbox
-from mmagent.chat.protocol import ChatModel, Sampling
+from mmagent.agent.team import AgentTool, agent_tool, handoff_tools, team_of
+from mmagent.agent.tools import AnyTool
+from mmagent.agent.tools.toolbox import Toolbox, ToolLike, check_deps
+from mmagent.chat.protocol import ChatModel, Sampling, ToolSpec
 from mmagent.content import Message
-from mmagent.errors import ConfigurationError
-from mmagent.events import Citation, Event, TurnFinished, Usage
+from mmagent.errors import ConfigurationError, InputError
+from mmagent.events import ApprovalRequested, Citation, Event, TurnFinished, TurnPaused, Usage
 from mmagent.media import BlobStore
-from mmagent.session import Session
+from mmagent.session import Session, State
+from mmagent.session.journal import Draft
+from mmagent.session.replay import DECIDED, PICTURE
 from mmagent.settings import settings
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
     from mmagent.knowledge import Knowledge
+
+Approve: TypeAlias = Callable[[ApprovalRequested], bool | str | Awaitable[bool | str]]
+"""Says whether a call may run: True, False, or in words why not."""
 
 
 @dataclass(frozen=True)
@@ -32,37 +43,54 @@ class Result:
     """What a turn came to."""
 
     text: str
-    """The answer."""
+    """The answer; empty where the turn waits for approvals."""
     output: Any
     """The instance of the type that was asked for, or None."""
     citations: tuple[Citation, ...]
     """The passages that the answer points at."""
+    pending: tuple[ApprovalRequested, ...]
+    """What the turn waits for: decide each with `Agent.decide`, then ask with ``resume=True``."""
     usage: Usage
     """Tokens of all steps."""
     steps: int
     """How often the model was asked."""
     events: tuple[Event, ...]
     """Everything that happened, in order."""
-    messages: tuple[Message, ...]
-    """The whole conversation after the turn."""
+    session: Session
+    """The conversation; its `messages` are all there are."""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The whole conversation, read from the session."""
+        return self.session.messages
 
 
 class Agent:
     """A model with tools, knowledge and a conversation.
 
     Args:
-        model: A `ChatModel`, or the name of one; ``"auto"`` is the configured one, else the best on this
-            machine that fits, else the one that ships.
-        tools: Tools, functions to make tools of, files of tools, names of built-in ones; added to the built-in ones.
+        model: A `ChatModel`, a LangChain chat model, or the name of one; ``"auto"`` is the configured one, else the
+            best on this machine that fits, else the one that ships.
+        tools: Tools, functions to make tools of, groups of them, files of tools, names of built-in ones, MCP servers,
+            LangChain tools; added to the built-in ones.
+        name: What other agents and traces know it by.
+        description: What other agents are told about it.
         instructions: What the model is told about its task.
         knowledge: What it can look things up in; a path is a folder of documents.
         session: The conversation; a name is one that is kept between processes, None one that is not.
         builtins: Whether it has the built-in tools that apply.
         prompts_dir: The user's own prompt templates; None: ``prompts`` in the user's configuration folder.
-        max_steps: Model calls in one turn; None: the setting.
+        max_steps: Model calls in one turn, those of the agents that it asks included; None: the setting.
         turn_timeout: Seconds of one turn; None: the setting.
         sampling: How tokens are chosen; None: greedily, up to the setting ``max_tokens``.
         blobs: Where media are kept; None: the user's store.
+        deps: What tools find in `ToolContext.deps`.
+        policy: Which calls may run, which are asked about first, and which are denied.
+        approve: Asked about those; without it the turn pauses instead.
+        planning: Whether it writes a plan and keeps it up to date.
+        handoffs: The agents that it may give the conversation to.
+        compaction: When and how a conversation that outgrows the model's context is shortened.
+        max_tool_specs: How many tools the model is told of at once, chosen for each question; None: all.
 
     Raises:
         ConfigurationError: A tool, prompt or limit cannot be used.
@@ -73,9 +101,11 @@ class Agent:
 
     def __init__(
         self,
-        model: str | ChatModel = "auto",
+        model: str | ChatModel | BaseChatModel = "auto",
         tools: Iterable[ToolLike] | None = None,
         *,
+        name: str = "agent",
+        description: str = "",
         instructions: str | None = None,
         knowledge: Knowledge | str | Path | None = None,
         session: Session | str | None = None,
@@ -85,6 +115,13 @@ class Agent:
         turn_timeout: float | None = None,
         sampling: Sampling | None = None,
         blobs: BlobStore | None = None,
+        deps: Any = None,
+        policy: Policy | None = None,
+        approve: Approve | None = None,
+        planning: bool = False,
+        handoffs: Iterable[Agent] = (),
+        compaction: Compaction | None = None,
+        max_tool_specs: int | None = None,
     ) -> None:
         from mmagent.chat import load_model
         from mmagent.paths import blobs_dir
@@ -95,18 +132,28 @@ class Agent:
         self.turn_timeout = limits.turn_timeout if turn_timeout is None else turn_timeout
         if self.max_steps < 1 or self.turn_timeout <= 0:
             raise ConfigurationError("max_steps must be at least 1, and turn_timeout more than 0 seconds")
+        self.name, self.description, self.deps = name, description, deps
+        self.policy, self.approve, self.compaction = policy or Policy(), approve, compaction
         self.sampling = sampling or Sampling(max_tokens=limits.max_tokens)
-        self.system = system_message(render("agent", prompts_dir, instructions=instructions or ""))
-        self.model = load_model(model) if isinstance(model, str) else model
-        sees = self.model.capabilities.images
-        self.tools = toolbox(tools, builtins=builtins, images=sees, knowledge=knowledge is not None)
-        if not self.model.capabilities.tools:
-            if tools:
-                raise ConfigurationError(f"the model {self.model.name} cannot call tools; choose another, or give none")
-            self.tools = {}
+        self.instructions = instructions or ""
+        self.planning = planning
+        prompt = render("agent", prompts_dir, instructions=self.instructions)
+        self.system = system_message(prompt + ("\n" + render("plan", prompts_dir) if planning else ""))
+        self.model = model if isinstance(model, ChatModel) else load_model(model)
+        self.handoffs = tuple(handoffs)
+        own = [*(tools or ()), *([planning_tool()] if planning else ()), *handoff_tools(self.handoffs)]
+        if own and not self.model.capabilities.tools:
+            raise ConfigurationError(f"the model {self.model.name} cannot call tools; choose another, or give none")
+        self.toolbox = Toolbox(
+            own,
+            builtins=builtins and self.model.capabilities.tools,
+            images=self.model.capabilities.images,
+            knowledge=knowledge is not None,
+            limit=max_tool_specs,
+        )
+        check_deps(self.tools.values(), deps)
+        self._told: tuple[Any, dict[str, AnyTool], tuple[ToolSpec, ...]] | None = None
         self.blobs = blobs or BlobStore(blobs_dir())
-        self.turns_left_out = 0
-        """Of the session's turns, the oldest ones that no longer fit into the model's context."""
         self._close: list[Callable[[], None]] = []
         self.session = self._session(session)
         try:
@@ -115,7 +162,17 @@ class Agent:
             self.close()
             raise
 
-    async def stream(self, *content: Content, output: Any = None) -> AsyncGenerator[Event, None]:
+    @property
+    def tools(self) -> dict[str, AnyTool]:
+        """All its tools by name, those of closed groups too."""
+        return self.toolbox.all
+
+    @property
+    def team(self) -> dict[str, Agent]:
+        """Everybody who may go on with its conversations, by name."""
+        return team_of(self)
+
+    async def stream(self, *content: Content, output: Any = None, resume: bool = False) -> AsyncGenerator[Event, None]:
         """Ask, and see what happens as it happens. Closing the iterator stops the model and the tools.
 
         Turns of one `Session` wait for each other. What the model had said when a turn was stopped stays.
@@ -123,23 +180,26 @@ class Agent:
         Args:
             content: The question: text and media, in any order.
             output: A type that the answer must have: a pydantic model, a dataclass ...
+            resume: Ask nothing, go on with the turn that waits for approvals or whose process died: tools that only
+                read run again, idempotent ones with the same key, and of an unsafe one that had begun the model is
+                told that nobody knows whether it took effect.
 
         Yields:
-            Events; the last one is `TurnFinished`, or `TurnFailed` just before an error is raised.
+            Events; the last one is `TurnFinished` or `TurnPaused`, or `TurnFailed` just before an error is raised.
 
         Raises:
-            InputError: The question was refused; nothing has happened.
+            InputError: The question was refused, or there is nothing to go on with; nothing has happened.
             ModelError: The model could not go on.
             TurnError: A limit was reached.
-            StoreError: The session cannot be written.
+            StoreError: The session cannot be written; `StoreLocked` where another process is in a turn of it.
             ConfigurationError: ``output`` has no JSON Schema.
         """
         events: asyncio.Queue[Event | None] = asyncio.Queue()
-        turn = Turn(self, events.put_nowait, None if output is None else Output(output))
+        turn = self._turn(events.put_nowait, content, output, resume)
 
         async def work() -> None:
             try:
-                await turn.run(content)
+                await turn.run(content, resume=resume)
             finally:
                 events.put_nowait(None)
 
@@ -154,23 +214,23 @@ class Agent:
             if not task.cancelled():
                 task.exception()  # whoever reads to the end has got it above
 
-    async def arun(self, *content: Content, output: Any = None) -> Result:
+    async def arun(self, *content: Content, output: Any = None, resume: bool = False) -> Result:
         """Ask and wait for the answer. Arguments and errors as `stream`."""
-        async with aclosing(self.stream(*content, output=output)) as stream:
-            events = tuple([event async for event in stream])
-        end = events[-1]
-        assert isinstance(end, TurnFinished)
+        events: list[Event] = []
+        end = await self._turn(events.append, content, output, resume).run(content, resume=resume)
+        finished = end if isinstance(end, TurnFinished) else None
         return Result(
-            text=end.text,
-            output=None if output is None else Output(output).read(end.text),
-            citations=end.citations,
+            text=finished.text if finished else "",
+            output=Output(output).read(finished.text) if finished and output is not None else None,
+            citations=finished.citations if finished else (),
+            pending=end.pending if isinstance(end, TurnPaused) else (),
             usage=end.usage,
             steps=end.steps,
-            events=events,
-            messages=self.session.messages,
+            events=tuple(events),
+            session=self.session,
         )
 
-    def run(self, *content: Content, output: Any = None) -> Result:
+    def run(self, *content: Content, output: Any = None, resume: bool = False) -> Result:
         """`arun` for programs without an event loop.
 
         Raises:
@@ -179,8 +239,85 @@ class Agent:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self.arun(*content, output=output))
+            return asyncio.run(self.arun(*content, output=output, resume=resume))
         raise ConfigurationError("run() was called inside a running event loop; write: await agent.arun(...)")
+
+    @property
+    def pending(self) -> tuple[ApprovalRequested, ...]:
+        """The calls of its conversation, and of the agents that it asked, that wait for an approval.
+
+        Raises:
+            StoreError: The session cannot be read.
+        """
+        return tuple(request for session in self._sessions() for request in session.state.pending.values())
+
+    def decide(self, call_id: str, allow: bool, reason: str = "") -> None:
+        """Allow or deny a call that waits for it, durably. It holds for exactly these arguments, and once.
+
+        Args:
+            call_id: `ApprovalRequested.id`.
+            allow: Whether it may run.
+            reason: What the model is told of a denial.
+
+        Raises:
+            InputError: No such call waits.
+            StoreError: It cannot be written.
+        """
+        for session in self._sessions():
+            if call_id in session.state.pending:
+                digest = session.state.digests[call_id]
+                session.write(
+                    Draft(DECIDED, {"id": call_id, "digest": digest, "allowed": allow, "reason": reason}), flush=True
+                )
+                return
+        raise InputError(f"no call {call_id} waits for an approval; see agent.pending")
+
+    def pin(self, number: int) -> None:
+        """Keep a picture of the conversation as it is, however little room there is.
+
+        Args:
+            number: 1 is the first picture of the conversation.
+
+        Raises:
+            InputError: There is no such picture.
+            StoreError: It cannot be written.
+        """
+        media = self.session.refresh().media
+        if not 1 <= number <= len(media):
+            raise InputError(f"there is no picture {number}; the conversation has {len(media)}")
+        self.session.write(Draft(PICTURE, {"file_id": media[number - 1]["file_id"], "pinned": True}))
+
+    def as_tool(self, name: str | None = None, description: str | None = None) -> AgentTool:
+        """This agent as a tool of another, with a session of its own for each call.
+
+        It shares the other's steps, time, policy, approvals, media and journal. After a crash it goes on where it was.
+
+        Args:
+            name: What models know it by; None: ``ask_`` and its name.
+            description: What they are told; None: its own.
+
+        Raises:
+            ConfigurationError: The name cannot be used.
+        """
+        return agent_tool(self, name, description)
+
+    def tools_for(self, state: State, *, recall: bool) -> tuple[dict[str, AnyTool], tuple[ToolSpec, ...]]:
+        """The tools that the model is told of, and what it is told.
+
+        Args:
+            state: Of the conversation.
+            recall: Whether pictures of it are shown in less than full, so that it may want to see them again.
+        """
+        question = state.own_words[-1] if self.toolbox.limit and state.own_words else ""
+        key = (state.opened, recall, question)
+        if self._told is None or self._told[0] != key:
+            tools = self.toolbox.visible(state.opened, question)
+            if recall:
+                from mmagent.tools.recall_media import recall_media
+
+                tools = {**tools, recall_media.name: recall_media}
+            self._told = (key, tools, tool_specs(tools))
+        return self._told[1], self._told[2]
 
     def close(self) -> None:
         """Close the session and the knowledge that the agent opened itself."""
@@ -193,6 +330,18 @@ class Agent:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _turn(self, emit: Callable[[Event], None], content: tuple[Content, ...], output: Any, resume: bool) -> Turn:
+        if resume and content:
+            raise InputError("resume=True goes on with the last turn and asks nothing; ask again after it")
+        return Turn(self, self.session, self.blobs, emit, None if output is None else Output(output))
+
+    def _sessions(self) -> list[Session]:
+        """Its session and those of the agents whose answers it waits for, read."""
+        sessions = [self.session]
+        for session in sessions:
+            sessions += [session.child(call) for call, one in session.refresh().open.items() if one.intent]
+        return sessions
 
     def _knowledge(self, knowledge: Knowledge | str | Path | None) -> Knowledge | None:
         if not isinstance(knowledge, str | Path):

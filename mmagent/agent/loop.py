@@ -1,54 +1,75 @@
 """The loop: asks a model, runs the tools that it calls, and asks again until there is an answer.
 
-It knows models, tools and sessions by their contracts only, and says what happens by events only.
+It knows models, tools, policies and sessions by their contracts only, and says what happens by events only. How a call
+of a tool goes is in `steps`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from mmagent.agent.calls import check, failure, perform, shorten
+from mmagent import telemetry
 from mmagent.agent.citations import cite
+from mmagent.agent.context import Context
 from mmagent.agent.output import Output
-from mmagent.agent.prompt import (
-    alternating,
-    picture_note,
-    pictures,
-    tool_specs,
-    turns,
-    without_oldest_turns,
-    without_pictures,
-)
+from mmagent.agent.plan import plan_call
 from mmagent.agent.question import Content, admit
-from mmagent.agent.tools import ToolContext, one_line
-from mmagent.chat.protocol import ModelDone, ModelEvent, ModelReasoning, ModelRequest, ModelText, ModelToolCall
+from mmagent.agent.steps import Calls, hits_of
+from mmagent.agent.tools import AnyTool, one_line
+from mmagent.chat.protocol import (
+    ModelDone,
+    ModelEvent,
+    ModelReasoning,
+    ModelRequest,
+    ModelText,
+    ModelToolCall,
+    ToolSpec,
+)
 from mmagent.content import Block, Message, ToolCallBlock, correction, text
-from mmagent.errors import ContextOverflow, MMAgentError, ModelError, ToolError, TurnError
+from mmagent.errors import ContextOverflow, InputError, MMAgentError, ModelError, StoreError, TurnError
 from mmagent.events import (
+    ApprovalRequested,
     Event,
-    HistoryCut,
     MediaAdmitted,
-    MediaSubstituted,
     ReasoningDelta,
     StepStarted,
     TextDelta,
     ToolCalled,
-    ToolFinished,
     TurnFailed,
     TurnFinished,
+    TurnPaused,
     TurnStarted,
     Usage,
 )
-from mmagent.settings import Settings, settings
+from mmagent.redact import redact
+from mmagent.session.journal import Draft
+from mmagent.session.replay import ENDED, State, draft
+from mmagent.settings import Settings
 
 if TYPE_CHECKING:
-    from mmagent.agent.agent import Agent
+    from mmagent.agent.agent import Agent, Approve
+    from mmagent.agent.policy import Policy
     from mmagent.knowledge import Hit
+    from mmagent.media import BlobStore
+    from mmagent.session import Session
+
+_NOTHING = Usage()
+
+
+@dataclass
+class Budget:
+    """What a turn may use, and with it the turns of the agents that it asks."""
+
+    steps: int
+    """Model calls that are left."""
 
 
 class Turn:
@@ -56,183 +77,278 @@ class Turn:
 
     Args:
         agent: Who is asked.
+        session: Where the conversation is.
+        blobs: Where its media are.
         emit: Is told what happens, as it happens.
         output: What the answer must be; None: any text.
+        parent: The turn whose agent asks; it shares its budget, its policies and whoever approves.
     """
 
-    def __init__(self, agent: Agent, emit: Callable[[Event], None], output: Output | None) -> None:
-        self.agent, self.session, self.model = agent, agent.session, agent.model
-        self.emit, self.output = emit, output
+    def __init__(
+        self,
+        agent: Agent,
+        session: Session,
+        blobs: BlobStore,
+        emit: Callable[[Event], None],
+        output: Output | None = None,
+        parent: Turn | None = None,
+    ) -> None:
+        self.first, self.session, self.blobs, self.emit, self.output = agent, session, blobs, emit, output
+        self.parent = parent
+        self.budget: Budget = parent.budget if parent else Budget(agent.max_steps)
+        self.approve: Approve | None = agent.approve or (parent.approve if parent else None)
+        self.deps: Any = agent.deps if agent.deps is not None or parent is None else parent.deps
+        self.cancelled = threading.Event()
+        """Set when the turn is over, for tools in threads that go on."""
         self.usage = Usage()
+        self.steps = 0
         self.hits: list[Hit] = []
         """The passages that tools cited."""
-        self.history: tuple[Message, ...] = ()
-        """The conversation that the model was asked with last."""
-        self.pictures_told = 0
-        """Of its pictures, those whose substitution needs no more telling."""
+        self.cited = 0
+        """Of these, how many are journaled."""
+        self.labels: Counter[str] = Counter()
+        """How many media each tool has given."""
+        self.tools: dict[str, AnyTool] = {}
+        """Those that the model is told of."""
+        self.calls = Calls(self)
+        self._take_over(agent)
 
-    async def run(self, content: Sequence[Content]) -> None:
-        """From the question to the answer. An error that ends it is told by `TurnFailed`, then raised."""
+    async def run(self, content: Sequence[Content] | Message, *, resume: bool = False) -> TurnFinished | TurnPaused:
+        """From the question to the answer, or to a pause. An error that ends it is told by `TurnFailed`, then raised.
+
+        Args:
+            content: The question; a message is one that has been admitted.
+            resume: Go on with the turn that has no end yet, instead of asking something.
+        """
         started = time.monotonic()
-        question = await asyncio.to_thread(admit, content, self.agent.blobs)
-        async with self.session.turn():
-            self.pictures_told = len(pictures(self.session.messages))
-            self.session.append(question)  # from here on it cannot be lost
-            self._announce(question)
-            try:
-                answer, steps = await self._answer_in_time()
-            except MMAgentError as error:
-                self.emit(TurnFailed(error=type(error).__name__, message=str(error)))
-                raise
-            value = self.output.as_json(self.output.read(answer)) if self.output else None
-            self.emit(
-                TurnFinished(
-                    text=answer,
-                    output=value,
-                    citations=cite(answer if self.output is None else value, self.hits),
-                    usage=self.usage,
-                    steps=steps,
-                    seconds=time.monotonic() - started,
-                )
-            )
+        question = None if resume else await _admitted(content, self.blobs)
+        if resume:
+            self._check_unfinished(self.session.refresh())
+        async with self.session.turn() as state:
+            if resume:
+                self._check_unfinished(state)
+            if state.agent:
+                self._take_over(self.first.team.get(state.agent, self.first))
+            with telemetry.turn_span(self.agent.name, self.model.name, self._kept_as()) as span:
+                try:
+                    answer = await self._play_in_time(question)
+                    if isinstance(answer, tuple):
+                        end: TurnFinished | TurnPaused = TurnPaused(pending=answer, usage=self.usage, steps=self.steps)
+                    else:
+                        end = self._finished(answer, time.monotonic() - started)
+                        await self.session.record(_ended(end), flush=True)
+                except BaseException as error:
+                    await self._break_off(error)
+                    raise
+                finally:
+                    self.cancelled.set()
+                span.finished(self.usage, self.steps)
+        self.emit(end)
+        return end
 
-    async def _answer_in_time(self) -> tuple[str, int]:
-        seconds = self.agent.turn_timeout
+    async def _play_in_time(self, question: Message | None) -> str | tuple[ApprovalRequested, ...]:
+        if self.parent:  # whose clock it is
+            return await self._play(question)
+        seconds = self.first.turn_timeout
         try:
-            async with asyncio.timeout(seconds):
-                return await self._answer()
+            async with asyncio.timeout(seconds) as clock:
+                return await self._play(question)
         except TimeoutError as error:
-            raise _limit(f"within {seconds:g} s", "turn_timeout") from error
+            if not clock.expired():
+                raise
+            raise limit(f"within {seconds:g} s", "turn_timeout") from error
 
-    async def _answer(self) -> tuple[str, int]:
-        """The model's answer, and how many steps it took."""
+    async def _play(self, question: Message | None) -> str | tuple[ApprovalRequested, ...]:
+        """The answer, or the approvals that it waits for."""
+        message = None
+        if question is not None:
+            lost = [draft(self.state.lost(one)) for one in self.state.open.values() if one.outcome is None]
+            await self.session.record(*lost, draft(question), flush=True)  # from here on it cannot be lost
+        self._announce(question)
+        if question is None:
+            self.hits = hits_of(self.state)
+            self.cited = len(self.hits)
+            self._choose_tools()
+            if self.state.open:
+                if pending := await self.calls.run(()):
+                    return pending
+            elif self.state.messages[-1].role == "assistant":
+                message = self.state.messages[-1]  # its process died right after it was written
+        return await self._answer(message)
+
+    async def _answer(self, message: Message | None) -> str | tuple[ApprovalRequested, ...]:
         corrected = False
-        for step in range(1, self.agent.max_steps + 1):
-            message = await self._ask(step)
+        while True:
+            if message is None:
+                message = await self._ask()
             if message.tool_calls:
-                await self._call_tools(step, message.tool_calls)
+                if pending := await self.calls.run(message.tool_calls, draft(self.calls.without_secrets(message))):
+                    return pending
+                self._hand_over()
+                message = None
                 continue
-            problem = self.output and self.output.problem(message.text, self.history)
+            problem = self.output and self.output.problem(message.text, self.context.history)
             if not problem:
-                return message.text, step
+                return message.text
             if corrected:
                 raise TurnError(f"the answer was wrong twice: {problem}; ask for a simpler type or use a larger model")
-            corrected = True
-            self.session.append(Message(role="user", content=(text(correction(problem)),)))
-        raise _limit(f"after {self.agent.max_steps} steps", "max_steps")
+            corrected, message = True, None
+            await self.session.record(draft(Message(role="user", content=(text(correction(problem)),))))
 
-    async def _ask(self, step: int) -> Message:
-        """One message of the model, journaled; where it breaks off, so is the part that there was."""
+    async def _ask(self) -> Message:
+        """One message of the model. It is journaled, unless it has calls, which are journaled with it."""
+        if not self.budget.steps:
+            raise limit(f"after {self.first.max_steps} steps", "max_steps")
+        self.budget.steps -= 1
+        self.steps += 1
+        step = self.steps
         self.emit(StepStarted(step=step))
-        taken = {call["id"] for message in self.session.messages for call in message.tool_calls}
         words: list[str] = []
         thoughts: list[str] = []
         calls: list[ToolCallBlock] = []
         stop = "end"
         try:
-            async with _closing(self._stream()) as stream:
-                async for event in stream:
-                    if isinstance(event, ModelText):
-                        words.append(event.text)
-                        self.emit(TextDelta(step=step, text=event.text))
-                    elif isinstance(event, ModelReasoning):
-                        thoughts.append(event.text)
-                        self.emit(ReasoningDelta(step=step, text=event.text))
-                    elif isinstance(event, ModelToolCall):
-                        calls.append(call := _unique(event.call, taken))
-                        self.emit(ToolCalled(step=step, id=call["id"], name=call["name"], args=call["args"]))
-                    elif isinstance(event, ModelDone):
-                        stop, self.usage = event.stop, self.usage + event.usage
+            request = await self._request()
+            with telemetry.chat_span(self.model, request) as span:
+                async with aclosing(self._stream(request)) as stream:
+                    async for event in stream:
+                        if isinstance(event, ModelText):
+                            span.chunk()
+                            words.append(event.text)
+                            self.emit(TextDelta(step=step, text=event.text))
+                        elif isinstance(event, ModelReasoning):
+                            span.chunk()
+                            thoughts.append(event.text)
+                            self.emit(ReasoningDelta(step=step, text=event.text))
+                        elif isinstance(event, ModelToolCall):
+                            span.chunk()
+                            calls.append(call := self._unique(event.call, calls))
+                            self.emit(
+                                ToolCalled(
+                                    step=step, id=call["id"], name=call["name"], args=self.calls.kept(call)["args"]
+                                )
+                            )
+                        elif isinstance(event, ModelDone):
+                            stop, self.usage = event.stop, self.usage + event.usage
+                            self.context.used(event.usage)
+                            span.finished(event.usage, event.stop, "".join(words), map(self.calls.kept, calls))
             if not calls and stop == "length":
-                raise _limit(f"of {self.agent.sampling.max_tokens} tokens", "max_tokens")
+                raise limit(f"of {self.agent.sampling.max_tokens} tokens", "max_tokens")
             if not calls and not "".join(words).strip():
                 raise ModelError(f"the model {self.model.name} gave an empty answer; ask again or use another model")
-            message = _said("".join(words), calls, "".join(thoughts).strip())
         except BaseException as error:
             if "".join(words).strip():
-                self.session.append(_said("".join(words)), interrupted=True)
+                await self.session.record(draft(_said("".join(words)), interrupted=True))
             if isinstance(error, MMAgentError) or not isinstance(error, Exception):
                 raise
             raise ModelError(
-                f"the model {self.model.name} failed: {one_line(error)}; ask again or use another model"
+                f"the model {self.model.name} failed: {redact(one_line(error))}; ask again or use another model"
             ) from error
-        self.session.append(message)
+        message = _said("".join(words), calls, "".join(thoughts).strip())
+        if not calls:
+            await self.session.record(draft(message), message=message)
         return message
 
-    async def _stream(self) -> AsyncIterator[ModelEvent]:
-        """The model's answer to the conversation, its oldest turns left out where it has outgrown the context."""
+    async def _stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """The model's answer, asked with less of the past where the conversation has outgrown its context."""
         while True:
-            request = self._request()
+            stream = self.model.stream(request)
             try:
-                async with _closing(self.model.stream(request)) as stream:
-                    async for event in stream:
-                        yield event
+                async for event in stream:
+                    yield event
                 return
-            except ContextOverflow:  # comes before any token
-                if self.agent.turns_left_out + 1 >= turns(self.history):
-                    raise
-                self.agent.turns_left_out += 1
-                self.emit(HistoryCut(turns=self.agent.turns_left_out))
+            except ContextOverflow as error:  # comes before any token
+                await self.context.overflowed(error)
+                request = await self._request()
+            finally:  # also where nobody wants more: closing it cancels the work behind it
+                if close := getattr(stream, "aclose", None):
+                    await close()
 
-    def _request(self) -> ModelRequest:
-        """The conversation, as this model can take it."""
-        self.history = self.session.messages
-        messages = alternating(without_oldest_turns(self.history, self.agent.turns_left_out))
-        if not self.model.capabilities.images:
-            readable = "read_text" in self.agent.tools
-            for number, picture in enumerate(pictures(messages), start=1):
-                if number > self.pictures_told:
-                    self.pictures_told = number
-                    note = picture_note(number, picture, readable=readable)
-                    self.emit(MediaSubstituted(file_id=picture["file_id"], instead=note))
-            messages = without_pictures(messages, readable=readable)
-        return ModelRequest(
-            messages=(self.agent.system, *messages),
-            blobs=self.agent.blobs,
-            tools=tool_specs(self.agent.tools),
-            output=self.output.schema if self.output else None,
-            sampling=self.agent.sampling,
+    async def _request(self) -> ModelRequest:
+        require = plan_call(self.state, self.model.capabilities) if self.agent.planning else False
+        output = self.output.schema if self.output else None
+        request = await self.context.request(self._choose_tools, output=output, require_call=require)
+        if self.context.spent is not _NOTHING:
+            self.usage, self.context.spent = self.usage + self.context.spent, _NOTHING
+        return request
+
+    @property
+    def state(self) -> State:
+        """What the session has come to."""
+        return self.session.state
+
+    def own_words(self) -> Sequence[str]:
+        """What people said themselves. The question of an agent that asks is not among it: a model wrote it."""
+        if self.parent:
+            return self.parent.own_words()
+        return (self.first.instructions, *self.state.own_words)
+
+    def _choose_tools(self) -> tuple[ToolSpec, ...]:
+        self.tools, specs = self.agent.tools_for(self.state, recall=self.context.wants_recall)
+        return specs
+
+    def _take_over(self, agent: Agent) -> None:
+        self.agent, self.model = agent, agent.model
+        inherited = self.parent.policies if self.parent else ()
+        self.policies: tuple[Policy, ...] = (*inherited, *dict.fromkeys((self.first.policy, agent.policy)))
+        self.context = Context(
+            session=self.session,
+            model=agent.model,
+            blobs=self.blobs,
+            system=agent.system,
+            sampling=agent.sampling,
+            emit=self.emit,
+            readable="read_text" in agent.tools,
+            compaction=agent.compaction,
         )
 
-    async def _call_tools(self, step: int, calls: Sequence[ToolCallBlock]) -> None:
-        """Run a step's calls side by side; the session puts their outcomes in the order of the calls."""
-        context = ToolContext(pictures(self.history), self.agent.blobs, self.agent.knowledge, self.hits)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(self._call_tool(step, call, context))
-        except ExceptionGroup as errors:  # tools do not get here: the journal does
-            raise errors.exceptions[0] from errors
+    def _hand_over(self) -> None:
+        """Let another agent go on, where one was called for."""
+        name = self.state.agent
+        if name and name != self.agent.name:
+            self._take_over(self.first.team[name])
 
-    async def _call_tool(self, step: int, call: ToolCallBlock, context: ToolContext) -> None:
-        started = time.monotonic()
-        limits = settings()
-        try:
-            tool, arguments = check(call, self.agent.tools, self.history)
-        except ToolError as error:
-            outcome = failure(str(error))
-        else:
-            self.session.intend(call, tool.effect)
-            outcome = await perform(tool, arguments, context, self.agent.blobs, tool.timeout or limits.tool_timeout)
-        outcome = shorten(outcome, limits.max_tool_output_chars)
-        self.session.append(Message(role="tool", content=outcome.content, tool_call_id=call["id"], name=call["name"]))
-        self.emit(
-            ToolFinished(
-                step=step,
-                id=call["id"],
-                name=call["name"],
-                content=outcome.content,
-                data=outcome.data,
-                error=outcome.error,
-                crashed=outcome.crashed,
-                seconds=time.monotonic() - started,
-            )
+    def _finished(self, answer: str, seconds: float) -> TurnFinished:
+        value = self.output.as_json(self.output.read(answer)) if self.output else None
+        return TurnFinished(
+            text=answer,
+            output=value,
+            citations=cite(answer if self.output is None else value, self.hits),
+            usage=self.usage,
+            steps=self.steps,
+            seconds=seconds,
         )
 
-    def _announce(self, question: Message) -> None:
-        session = self.session.name if self.session.saved else None
-        self.emit(TurnStarted(session=session, model=self.model.name))
-        for block in question.media:
+    async def _break_off(self, error: BaseException) -> None:
+        """Write down how the turn ended, an outcome for every call, and tell it."""
+        failed = isinstance(error, Exception)
+        lost = [draft(self.state.lost(one)) for one in self.state.open.values() if one.outcome is None]
+        ended = Draft(ENDED, {"how": "failed", "error": str(error)} if failed else {"how": "cancelled"})
+        try:
+            await self.session.record(*lost, ended, flush=True)
+        except StoreError as second:
+            if not isinstance(error, StoreError):
+                error.add_note(f"the session could not be written either: {second}")
+        if isinstance(error, MMAgentError):
+            self.emit(TurnFailed(error=type(error).__name__, message=str(error)))
+
+    def _check_unfinished(self, state: State) -> None:
+        if not state.unfinished:
+            raise InputError(f"there is nothing to go on with in the session {self.session.name}; ask a question")
+
+    def _unique(self, call: ToolCallBlock, others: Sequence[ToolCallBlock]) -> ToolCallBlock:
+        """The call, under an id that no other call of the conversation has, nor of an agent that it asks."""
+        taken = self.state.call_ids
+        if self.parent or not call["id"] or call["id"] in taken or any(call["id"] == one["id"] for one in others):
+            return {**call, "id": f"call_{uuid.uuid4().hex[:12]}"}
+        return call
+
+    def _kept_as(self) -> str | None:
+        return self.session.name if self.session.saved else None
+
+    def _announce(self, question: Message | None) -> None:
+        self.emit(TurnStarted(session=self._kept_as(), model=self.model.name))
+        for block in question.media if question else ():
             extras = block.get("extras", {})
             self.emit(
                 MediaAdmitted(
@@ -245,29 +361,25 @@ class Turn:
             )
 
 
-def _said(words: str, calls: Sequence[ToolCallBlock] = (), thoughts: str = "") -> Message:
-    thought: tuple[Block, ...] = ({"type": "reasoning", "reasoning": thoughts},) if thoughts else ()
-    return Message(role="assistant", content=(*thought, *([text(words)] if words else ()), *calls))
-
-
-def _unique(call: ToolCallBlock, taken: set[str]) -> ToolCallBlock:
-    """The call, under an id that no other call of the conversation has."""
-    if not call["id"] or call["id"] in taken:
-        call = {**call, "id": f"call_{uuid.uuid4().hex[:12]}"}
-    taken.add(call["id"])
-    return call
-
-
-def _limit(reached: str, setting: str) -> TurnError:
+def limit(reached: str, setting: str) -> TurnError:
+    """The error of a turn that reached a limit."""
     variable = Settings.variable(setting)
     return TurnError(f"there was no answer {reached}; ask for less at once or raise {setting} ({variable})")
 
 
-@asynccontextmanager
-async def _closing(stream: AsyncIterator[ModelEvent]) -> AsyncIterator[AsyncIterator[ModelEvent]]:
-    """Close the model's iterator, and so cancel its work, whatever happens."""
-    try:
-        yield stream
-    finally:
-        if close := getattr(stream, "aclose", None):
-            await close()
+async def _admitted(content: Sequence[Content] | Message, blobs: BlobStore) -> Message:
+    if isinstance(content, Message):
+        return content
+    if all(isinstance(item, str) for item in content):
+        return admit(content, blobs)
+    return await asyncio.to_thread(admit, content, blobs)
+
+
+def _ended(end: TurnFinished) -> Draft:
+    citations = [one.model_dump(mode="json") for one in end.citations]
+    return Draft(ENDED, {"how": "finished", "usage": end.usage.model_dump(), "citations": citations})
+
+
+def _said(words: str, calls: Sequence[ToolCallBlock] = (), thoughts: str = "") -> Message:
+    thought: tuple[Block, ...] = ({"type": "reasoning", "reasoning": thoughts},) if thoughts else ()
+    return Message(role="assistant", content=(*thought, *([text(words)] if words else ()), *calls))

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from mmagent.agent.schema import first_error, schema_of
+from mmagent.agent.tools.schema import first_error, schema_of
 from mmagent.content import Message
 from mmagent.errors import ConfigurationError
 

@@ -43,7 +43,8 @@ def admit(content: Sequence[Content], blobs: BlobStore) -> Message:
             size += blobs.path(block["file_id"]).stat().st_size
         if size > limits.max_request_bytes:
             raise _over(f"more than {size:,} bytes", limits.max_request_bytes, "max_request_bytes")
-    return Message(role="user", content=tuple(blocks))
+    others = any(block["type"] != "text" for block in blocks)  # what stands in a picture may be anybody's words
+    return Message(role="user", content=tuple(blocks), labels=("untrusted",) if others else ())
 
 
 def _bytes(value: str) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmagent.chat.factory import load_model
-    from mmagent.chat.langchain import LangChainModel, as_langchain
+    from mmagent.chat.langchain import LangChainModel
     from mmagent.chat.local import LocalModel
     from mmagent.chat.protocol import (
         Capabilities,
@@ -37,7 +37,6 @@ __all__ = [
     "Sampling",
     "ScriptedModel",
     "ToolSpec",
-    "as_langchain",
     "load_model",
 ]
 
@@ -45,7 +44,6 @@ _HOMES = {
     "LangChainModel": "langchain",
     "LocalModel": "local",
     "ScriptedModel": "scripted",
-    "as_langchain": "langchain",
     "load_model": "factory",
 }
 

@@ -6,12 +6,16 @@ import logging
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmagent import nano
 from mmagent.chat.protocol import ChatModel
 from mmagent.engine.hub import HUB_ID
 from mmagent.errors import NotFound
 from mmagent.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
 
 logger = logging.getLogger(__name__)
 
@@ -21,19 +25,23 @@ KINDS = "nano, a folder with a checkpoint, a hub id (org/name), or provider:mode
 """What a model can be called, for error messages."""
 
 
-def load_model(name: str | None = None) -> ChatModel:
+def load_model(name: str | BaseChatModel | None = None) -> ChatModel:
     """The chat model of a name.
 
     Args:
         name: ``"nano"`` (the model that ships), a folder, a hub id, or a LangChain provider string. ``"auto"``, the
             default, is the model that `Settings.model` names, else the best of the hub's cache and the data folder
-            that fits this machine (`mmagent.engine.catalogue.best`), else nano.
+            that fits this machine (`mmagent.engine.catalogue.best`), else nano. A LangChain chat model is itself.
 
     Raises:
         NotFound: There is no model of that name; the message lists what there is.
         ConfigurationError: A provider's package or API key is missing.
         ModelError: This installation lacks the weights that ship.
     """
+    if name is not None and not isinstance(name, str):
+        from mmagent.chat.langchain import LangChainModel
+
+        return LangChainModel(name)
     name = _chosen() if name is None or name == "auto" else name
     # os.path's expanduser, because Path's raises for an unknown ~user
     folder = nano.folder() if name == "nano" else Path(os.path.expanduser(name))

@@ -63,8 +63,9 @@ class LangChainModel:
 
     Pictures travel as base64 and only on the wire; a tool's pictures follow its text result in a user message, since
     providers take none in tool messages. An output schema is asked for in a system note: that works with every
-    provider, together with tools and streaming. `Sampling` values are sent where they differ from their defaults
-    (``max_tokens`` always), the LangChain model has a field of that name, and you did not set that field yourself.
+    provider, together with tools and streaming. A call that is required is asked for with ``tool_choice``. `Sampling`
+    values are sent where they differ from their defaults (``max_tokens`` always), the LangChain model has a field of
+    that name, and you did not set that field yourself.
 
     Args:
         model: A LangChain chat model, or a provider string such as ``"openai:gpt-5"``.
@@ -104,7 +105,7 @@ class LangChainModel:
         chunks: list[AIMessage] = []
         try:
             messages = await asyncio.to_thread(self._wire_messages, request)
-            answers = self._with_tools(request.tools).astream(messages, **_sampling(self._model, request.sampling))
+            answers = self._with_tools(request).astream(messages, **_sampling(self._model, request.sampling))
             async with aclosing(cast("AsyncGenerator[AIMessage, None]", answers)) as stream:
                 async for chunk in stream:
                     chunks.append(chunk)
@@ -139,11 +140,13 @@ class LangChainModel:
             raise ModelError(f"{self.name} takes no pictures; choose a model that does, or take the picture out")
         return list(wire_messages(request))
 
-    def _with_tools(self, tools: tuple[ToolSpec, ...]) -> Runnable[Any, AIMessage]:
-        if not tools:
+    def _with_tools(self, request: ModelRequest) -> Runnable[Any, AIMessage]:
+        if not request.tools:
             return self._model
+        choice = "any" if request.require_call is True else request.require_call
         try:
-            return self._model.bind_tools([_wire_tool(tool) for tool in tools])
+            required = {"tool_choice": choice} if choice else {}
+            return self._model.bind_tools([_wire_tool(tool) for tool in request.tools], **required)
         except NotImplementedError as error:
             raise ModelError(f"{self.name} takes no tools; choose a model that does") from error
 
@@ -223,7 +226,7 @@ def wire_messages(request: ModelRequest) -> Iterator[BaseMessage]:
             told = message.text or ("the picture follows" if message.media else "done")
             yield ToolMessage(told, tool_call_id=message.tool_call_id or "", name=message.name)
         elif message.role == "user":
-            blocks = pictures + [_wire_block(block, request.blobs) for block in message.content]
+            blocks = pictures + [wire_block(block, request.blobs) for block in message.content]
             pictures = []
             yield HumanMessage(cast("Any", blocks) if any(b["type"] != "text" for b in blocks) else message.text)
         elif message.role == "assistant":
@@ -242,10 +245,15 @@ def _labelled_pictures(message: Message, blobs: BlobStore) -> Iterator[dict[str,
             "type": "text",
             "text": f"Picture {number} that {message.name or 'the tool'} returned ({message.tool_call_id}):",
         }
-        yield _wire_block(block, blobs)
+        yield wire_block(block, blobs)
 
 
-def _wire_block(block: Block, blobs: BlobStore) -> dict[str, Any]:
+def wire_block(block: Block, blobs: BlobStore) -> dict[str, Any]:
+    """A text or a picture as a standard block of LangChain's, the picture as base64.
+
+    Raises:
+        ModelError: It is of another kind.
+    """
     if block["type"] == "text":
         return {"type": "text", "text": block["text"]}
     if block["type"] != "image":

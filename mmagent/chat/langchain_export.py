@@ -6,48 +6,43 @@ Importing this module loads langchain; reach it through `mmagent.chat.as_langcha
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from contextvars import copy_context
 from dataclasses import fields
-from pathlib import Path
+from operator import itemgetter
 from queue import SimpleQueue
-from typing import Any, cast
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from typing import Any, Literal, cast
 
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
-from pydantic import BaseModel
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import BaseModel, PrivateAttr, model_validator
 
+from mmagent.chat import factory
+from mmagent.chat.langchain_messages import read_messages, read_output, read_tools, write_chunk
 from mmagent.chat.protocol import (
     ChatModel,
     ModelDone,
     ModelEvent,
-    ModelReasoning,
     ModelRequest,
-    ModelText,
     ModelToolCall,
     Sampling,
-    ToolSpec,
 )
-from mmagent.content import Block, Image, MediaBlock, Message, Role
-from mmagent.errors import ConfigurationError, MediaError, ModelError
+from mmagent.errors import ConfigurationError, ModelError
 from mmagent.media import BlobStore
 
+StructuredMethod = Literal["json_schema", "function_calling", "json_mode"]
 
-def as_langchain(model: ChatModel | str | None = None, *, blobs: BlobStore | None = None) -> BaseChatModel:
+
+def as_langchain(model: ChatModel | str | None = None, *, blobs: BlobStore | None = None) -> ChatMMAgent:
     """One of our models as a LangChain chat model: sync, async, streaming, tools, structured output and pictures.
 
     Pictures are standard image blocks with ``base64``, a ``data:`` or ``file:`` address, or a path as ``url``; each is
@@ -57,37 +52,48 @@ def as_langchain(model: ChatModel | str | None = None, *, blobs: BlobStore | Non
     Args:
         model: A chat model, or what `load_model` takes: by default the configured model.
         blobs: Where pictures are kept; by default with the user's other data.
+
+    Raises:
+        ConfigurationError: It is something else.
     """
     if model is None or isinstance(model, str):
-        from mmagent.chat.factory import load_model
+        return ChatMMAgent(model=model or "auto", blobs=blobs)
+    if not isinstance(model, ChatModel):
+        raise ConfigurationError(
+            f"a {type(model).__name__} is no model of mmagent; give a chat model, a model's name, a Tool or a Knowledge"
+        )
+    return ChatMMAgent(chat=model, blobs=blobs)
 
-        model = load_model(model)
-    if blobs is None:
+
+class ChatMMAgent(BaseChatModel):
+    """What `as_langchain` makes: any `ChatModel` of ours, with LangChain's face.
+
+    Sampling values that are None are the model's own; a call may give others (``invoke(..., temperature=0.7)``), and
+    also the name of another ``model``, which is then kept loaded beside this one.
+    """
+
+    model: str = "auto"
+    """Its name. Without ``chat``, what `load_model` takes."""
+    chat: Any = None
+    """The `ChatModel` behind it; None loads the one that ``model`` names."""
+    blobs: Any = None
+    """The `BlobStore` that pictures are kept in; None is the user's."""
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: list[str] | None = None
+    """Strings that end an answer, each left out of it."""
+    _others: dict[str, ChatModel] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: dict[str, Any]) -> dict[str, Any]:
         from mmagent.paths import blobs_dir
 
-        blobs = BlobStore(blobs_dir())
-    can = model.capabilities
-    return ExportedModel(
-        chat=model,
-        blobs=blobs,
-        model_name=model.name,
-        profile={
-            "max_input_tokens": can.context_length,
-            "image_inputs": can.images,
-            "tool_calling": can.tools,
-            "structured_output": True,
-        },
-    )
-
-
-class ExportedModel(BaseChatModel):
-    """What `as_langchain` makes."""
-
-    chat: Any
-    """The `ChatModel` behind it."""
-    blobs: Any
-    """The `BlobStore` that pictures are kept in."""
-    model_name: str
+        chat = given.get("chat") or factory.load_model(given.get("model"))
+        return {**given, "chat": chat, "model": chat.name, "blobs": given.get("blobs") or BlobStore(blobs_dir())}
 
     @property
     def _llm_type(self) -> str:
@@ -95,46 +101,111 @@ class ExportedModel(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model_name": self.model_name}
+        own = {item.name: getattr(self, item.name) for item in fields(Sampling)}
+        return {"model": self.model} | {key: value for key, value in own.items() if value is not None}
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        can = self.chat.capabilities
+        return ModelProfile(
+            name=self.model,
+            max_input_tokens=can.context_length,
+            text_inputs=True,
+            image_inputs=can.images,
+            image_url_inputs=False,
+            image_tool_message=can.images,
+            audio_inputs=False,
+            video_inputs=False,
+            pdf_inputs=False,
+            text_outputs=True,
+            tool_calling=can.tools,
+            tool_choice=can.tools,
+            tool_call_streaming=can.tools,
+            structured_output=True,
+        )
 
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
         *,
-        tool_choice: str | None = None,
+        tool_choice: dict[str, Any] | str | bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offer tools. ``tool_choice``: "auto", "none", "any", or the name of the one tool to call."""
+        """Offer tools.
+
+        Args:
+            tools: Whatever LangChain takes for a tool, other than tools that run at a provider.
+            tool_choice: "auto" or None, "none", "any" or "required" or True, or the name of the one tool to call.
+            kwargs: ``parallel_tool_calls=False`` keeps the first call of an answer; the rest as in ``invoke``.
+        """
         specs = [convert_to_openai_tool(tool) for tool in tools]
         return self.bind(tools=specs, tool_choice=tool_choice, **kwargs)
 
     def with_structured_output(
-        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: StructuredMethod = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Answers that follow ``schema``: a pydantic class gives its instances, anything else gives dicts."""
-        if include_raw:
-            raise ConfigurationError(
-                "include_raw is not supported; bind response_format and parse the message yourself"
-            )
-        parser: Any
-        if isinstance(schema, type) and issubclass(schema, BaseModel):
-            parser, json_schema = PydanticOutputParser(pydantic_object=schema), schema.model_json_schema()
-        else:
-            parser, json_schema = JsonOutputParser(), convert_to_json_schema(schema)
-        spec = {"name": "answer", "schema": json_schema}
-        answering = self.bind(response_format={"type": "json_schema", "json_schema": spec}) | parser
-        return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", answering)
+        """Answers that follow ``schema``: a pydantic class gives its instances, anything else gives dicts.
+
+        Args:
+            schema: A pydantic class, a ``TypedDict``, or a JSON Schema; None, with ``json_mode``, is any JSON object.
+            method: ``json_schema`` and ``json_mode`` answer with JSON, ``function_calling`` by the call of a tool.
+            include_raw: A dict of ``raw`` (the message), ``parsed`` and ``parsing_error`` instead.
+            strict: No matter: local models always hold a schema, others are asked to.
+            kwargs: There are none; LangChain's signature has them.
+
+        Raises:
+            ConfigurationError: An argument is not known, or there is no schema.
+        """
+        if kwargs or method not in ("json_schema", "function_calling", "json_mode"):
+            what = f"method {method!r}" if not kwargs else f"argument {', '.join(kwargs)}"
+            raise ConfigurationError(f"there is no {what}; use json_schema, function_calling or json_mode")
+        if schema is None and method != "json_mode":
+            raise ConfigurationError(f"{method} needs a schema; give one, or use json_mode")
+        if schema is not None and method == "function_calling":
+            return super().with_structured_output(schema, include_raw=include_raw)
+        parser: Any = JsonOutputParser()
+        if isinstance(schema, type) and is_basemodel_subclass(schema):
+            parser = PydanticOutputParser(pydantic_object=schema)
+        asked: Any = self.bind(
+            response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": _json_schema(schema)}},
+            ls_structured_output_format={"kwargs": {"method": method}, "schema": schema or {}},
+        )
+        if not include_raw:
+            return cast("Runnable[LanguageModelInput, dict[str, Any] | BaseModel]", asked | parser)
+        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+        wrong = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=asked) | parsed.with_fallbacks([wrong], exception_key="parsing_error")
+
+    def get_num_tokens(self, text: str) -> int:
+        """Tokens of a prompt that is one message with this text."""
+        return self.get_num_tokens_from_messages([HumanMessage(text)])
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Tokens of the prompt that these messages and tools make, pictures included; loads the model's tokenizer."""
+        offered = {"tools": [convert_to_openai_tool(tool) for tool in tools or ()]}
+        return int(self.chat.count_tokens(self._request(messages, None, offered)))
 
     async def _astream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        request, forced = await asyncio.to_thread(self._request, messages, stop, kwargs)
-        calls = 0
-        async with aclosing(cast("AsyncGenerator[ModelEvent, None]", self.chat.stream(request))) as events:
+        chat = await asyncio.to_thread(self._chat, kwargs.get("model"))
+        request = await asyncio.to_thread(self._request, messages, stop, kwargs)
+        calls, single = 0, kwargs.get("parallel_tool_calls") is False
+        async with aclosing(cast("AsyncGenerator[ModelEvent, None]", chat.stream(request))) as events:
             async for event in events:
-                if isinstance(event, ModelDone) and forced and not calls:
-                    raise ModelError(f"{self.model_name} was to call a tool and answered in words; ask more plainly")
-                yield ChatGenerationChunk(message=_chunk(event, calls, self.model_name))
+                if isinstance(event, ModelToolCall):
+                    if single and calls:
+                        continue
+                    _check_required(request.require_call, event.call["name"], chat.name)
+                elif isinstance(event, ModelDone) and not calls:
+                    _check_whole(request, event, chat.name)
+                    _check_required(request.require_call, None, chat.name)
+                yield ChatGenerationChunk(message=write_chunk(event, calls, chat.name))
                 calls += isinstance(event, ModelToolCall)
 
     async def _agenerate(
@@ -152,123 +223,54 @@ class ExportedModel(BaseChatModel):
     ) -> ChatResult:
         return generate_from_stream(self._stream(messages, stop, **kwargs))
 
-    def _request(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> tuple[ModelRequest, bool]:
-        """What our model is asked, and whether it must call a tool."""
-        tools, forced = _choose(kwargs.get("tools") or [], kwargs.get("tool_choice"))
-        sampling = {item.name: kwargs[item.name] for item in fields(Sampling) if kwargs.get(item.name) is not None}
-        request = ModelRequest(
-            messages=tuple(self._message(message) for message in messages),
+    def _chat(self, name: str | None) -> ChatModel:
+        """The model that a call asks for by name, or this one."""
+        if name is None or name == self.model:
+            return cast("ChatModel", self.chat)
+        if name not in self._others:
+            self._others[name] = factory.load_model(name)
+        return self._others[name]
+
+    def _request(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> ModelRequest:
+        """What our model is asked."""
+        tools, required = read_tools(kwargs.get("tools") or [], kwargs.get("tool_choice"))
+        asked = self._identifying_params | {key: value for key, value in kwargs.items() if value is not None}
+        sampling = {item.name: asked[item.name] for item in fields(Sampling) if item.name in asked}
+        return ModelRequest(
+            messages=read_messages(messages, self.blobs),
             blobs=self.blobs,
             tools=tools,
-            output=_output(kwargs.get("response_format")),
-            require_call=forced,
-            sampling=Sampling(**(sampling | {"stop": tuple(stop or ())})),
+            output=read_output(kwargs.get("response_format")),
+            require_call=required,
+            sampling=Sampling(**(sampling | {"stop": tuple(stop or self.stop or ())})),
         )
-        return request, forced
-
-    def _message(self, message: BaseMessage) -> Message:
-        content = [self._block(block) for block in cast("list[dict[str, Any]]", message.content_blocks) if _told(block)]
-        if isinstance(message, ToolMessage):
-            call_id, name = message.tool_call_id, message.name
-            return Message(role="tool", content=tuple(content), tool_call_id=call_id, name=name)
-        if isinstance(message, AIMessage):
-            for call in message.tool_calls:
-                content.append(
-                    {"type": "tool_call", "id": call["id"] or "", "name": call["name"], "args": call["args"]}
-                )
-        return Message(role=_role(message), content=tuple(content))
-
-    def _block(self, block: dict[str, Any]) -> Block:
-        if block["type"] == "text":
-            return {"type": "text", "text": block["text"]}
-        if block["type"] != "image":
-            raise MediaError(f"a message holds a block of type {block['type']!r}; this version takes text and pictures")
-        if (file_id := block.get("file_id")) and file_id in self.blobs:
-            return cast("MediaBlock", {key: block[key] for key in ("type", "file_id", "mime_type") if key in block})
-        return cast("MediaBlock", self.blobs.admit(Image(_source(block))))
 
 
-def _told(block: dict[str, Any]) -> bool:
-    """Calls are read from the message itself; reasoning is the model's own affair."""
-    return block["type"] not in ("tool_call", "tool_call_chunk", "invalid_tool_call", "reasoning")
+def _check_required(required: bool | str, called: str | None, model: str) -> None:
+    """Refuse an answer without a call (None), or with that of another tool, where one was required."""
+    if not required or (called is not None and (required is True or called == required)):
+        return
+    what = "a tool" if required is True else required
+    did = "answered in words" if called is None else f"called {called}"
+    raise ModelError(f"{model} was to call {what} and {did}; ask more plainly")
 
 
-def _role(message: BaseMessage) -> Role:
-    kinds: dict[type[BaseMessage], Role] = {SystemMessage: "system", HumanMessage: "user", AIMessage: "assistant"}
-    for kind, role in kinds.items():
-        if isinstance(message, kind):
-            return role
-    raise ConfigurationError(
-        f"{type(message).__name__} is no message that mmagent knows; use system, human, AI or tool"
-    )
+def _check_whole(request: ModelRequest, done: ModelDone, model: str) -> None:
+    """Refuse a call or a structured answer that was cut: LangChain's parsers would mend it in silence."""
+    if done.stop == "length" and (request.require_call or request.output is not None):
+        what = "answer" if request.require_call is False else "call"
+        limit = request.sampling.max_tokens
+        raise ModelError(f"max_tokens, which is {limit}, cut the {what} of {model} short; raise max_tokens")
 
 
-def _source(block: dict[str, Any]) -> bytes | Path:
-    """The bytes or the path of a standard image block."""
-    url = block.get("url") or ""
-    encoded = block.get("base64") or (url.partition(",")[2] if url.startswith("data:") else "")
-    if encoded:
-        try:
-            return base64.b64decode(encoded, validate=True)
-        except binascii.Error as error:
-            raise MediaError(f"a picture's base64 is damaged ({error}); encode the file again") from error
-    if url.startswith("file:"):
-        return Path(url2pathname(urlsplit(url).path))
-    if not url or "://" in url:
-        what = f"at {url[:80]} would have to be fetched" if url else "has neither base64 nor a path"
-        raise MediaError(f"a picture {what}, which mmagent does not do; give its bytes as base64")
-    return Path(url)
-
-
-def _choose(tools: list[dict[str, Any]], choice: Any) -> tuple[tuple[ToolSpec, ...], bool]:
-    """The tools to offer, and whether one must be called."""
-    functions = [tool["function"] for tool in tools]
-    specs = tuple(
-        ToolSpec(item["name"], item.get("description", ""), item.get("parameters") or {"type": "object"})
-        for item in functions
-    )
-    if isinstance(choice, dict):
-        choice = choice.get("function", choice).get("name", "any")
-    if choice in (None, False, "auto"):
-        return specs, False
-    if choice == "none":
-        return (), False
-    if choice in (True, "any", "required"):
-        return specs, True
-    if chosen := tuple(spec for spec in specs if spec.name == choice):
-        return chosen, True
-    raise ConfigurationError(f"tool_choice is {choice!r}; there are: {', '.join(spec.name for spec in specs)}")
-
-
-def _output(response_format: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not response_format or response_format.get("type") == "text":
-        return None
-    return cast("dict[str, Any]", response_format.get("json_schema", {}).get("schema", {"type": "object"}))
-
-
-def _chunk(event: ModelEvent, index: int, model_name: str) -> AIMessageChunk:
-    if isinstance(event, ModelText):
-        return AIMessageChunk(content=event.text)
-    if isinstance(event, ModelToolCall):
-        call, args = event.call, json.dumps(event.call["args"], ensure_ascii=False)
-        piece = tool_call_chunk(name=call["name"], args=args, id=call["id"], index=index)
-        return AIMessageChunk(content="", tool_call_chunks=[piece])
-    if isinstance(event, ModelReasoning):
-        return AIMessageChunk(content="", additional_kwargs={"reasoning_content": event.text})
-    used = event.usage
-    return AIMessageChunk(
-        content="",
-        usage_metadata=UsageMetadata(
-            input_tokens=used.prompt_tokens,
-            output_tokens=used.completion_tokens,
-            total_tokens=used.prompt_tokens + used.completion_tokens,
-            input_token_details={"cache_read": used.cached_tokens},
-        ),
-        response_metadata={"finish_reason": "stop" if event.stop == "end" else event.stop, "model_name": model_name},
-        chunk_position="last",
-    )
+def _json_schema(schema: dict[str, Any] | type | None) -> dict[str, Any]:
+    if schema is None:
+        return {"type": "object"}
+    if isinstance(schema, dict) and ("properties" in schema or "type" in schema) and "function" not in schema:
+        return schema
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema.model_json_schema()
+    return convert_to_json_schema(schema)
 
 
 def _drain(source: AsyncGenerator[ChatGenerationChunk, None]) -> Iterator[ChatGenerationChunk]:
@@ -284,7 +286,7 @@ def _drain(source: AsyncGenerator[ChatGenerationChunk, None]) -> Iterator[ChatGe
                 items.put(item)
 
     with ThreadPoolExecutor(max_workers=1) as thread:
-        done = thread.submit(asyncio.run, pump())
+        done = thread.submit(copy_context().run, asyncio.run, pump())
         done.add_done_callback(lambda _: items.put(None))
         try:
             while (item := items.get()) is not None:

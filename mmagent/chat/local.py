@@ -25,6 +25,7 @@ from mmagent.chat.protocol import (
     ModelRequest,
     ModelText,
     ModelToolCall,
+    ToolSpec,
 )
 from mmagent.content import quotable_lines
 from mmagent.engine.pictures import limit_picture_tokens
@@ -206,16 +207,27 @@ def _grammar(request: ModelRequest, profile: Profile, vocabulary: Vocabulary) ->
 
     return Grammar(
         vocabulary,
-        tools=request.tools,
+        tools=_callable(request),
         output=request.output,
         quotable=quotable_lines(request.messages),
-        require_call=request.require_call,
+        require_call=bool(request.require_call),
         format=profile.format,
         reasoning=profile.reasoning,
         reasoning_open=profile.reasoning_open,
         regex=request.regex,
         choices=request.choices,
     )
+
+
+def _callable(request: ModelRequest) -> tuple[ToolSpec, ...]:
+    """The tools that may be called: all that the model is told of, or the one that it must call."""
+    if not isinstance(request.require_call, str):
+        return request.tools
+    required = tuple(tool for tool in request.tools if tool.name == request.require_call)
+    if not required:
+        names = ", ".join(tool.name for tool in request.tools) or "none"
+        raise ModelError(f"the tool {request.require_call} must be called, and is not there; there are: {names}")
+    return required
 
 
 def _event(part: Any) -> ModelEvent:

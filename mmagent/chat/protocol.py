@@ -58,8 +58,8 @@ class ModelRequest:
     tools: tuple[ToolSpec, ...] = ()
     output: dict[str, Any] | None = None
     """JSON Schema that the answer's text must follow when no tool is called."""
-    require_call: bool = False
-    """Whether a tool must be called; models that are not `Capabilities.constrained` may still answer in words."""
+    require_call: bool | str = False
+    """Whether a tool must be called, or which. Models that are not `Capabilities.constrained` may answer in words."""
     regex: str | None = None
     """What the answer's text must match as a whole; only models that are `Capabilities.constrained` heed it."""
     choices: tuple[str, ...] = ()

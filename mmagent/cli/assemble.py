@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from mmagent.cli.stores import tell_skipped
 from mmagent.errors import NotFound
 
 if TYPE_CHECKING:
-    from mmagent.agent import Agent
+    from mmagent.agent import Agent, MCPServer
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Choices:
     """Text, or the name of a prompt."""
     prompts: Path | None = None
     max_steps: int | None = None
+    policy: Path | None = None
+    mcp: tuple[str, ...] = ()
+    """Addresses or commands of MCP servers."""
+    plan: bool = False
 
 
 def assemble(choices: Choices) -> Agent:
@@ -35,8 +40,9 @@ def assemble(choices: Choices) -> Agent:
         ConfigurationError: A tool file does not run, or a prompt cannot be used.
         StoreError: The session's journal or the knowledge store cannot be opened.
     """
-    from mmagent.agent import Agent, load_tools
+    from mmagent.agent import Agent, Policy, load_tools
     from mmagent.chat import factory
+    from mmagent.cli.approve import approve, can_ask
     from mmagent.prompts import names, render
 
     if choices.prompts and not choices.prompts.is_dir():
@@ -45,14 +51,23 @@ def assemble(choices: Choices) -> Agent:
     if instructions in names():
         instructions = render(instructions, choices.prompts)
     agent = Agent(
-        tools=[tool for path in choices.tools for tool in load_tools(path)],
+        tools=[*(tool for path in choices.tools for tool in load_tools(path)), *map(_server, choices.mcp)],
         model=factory.load_model(choices.model),
         instructions=instructions,
         knowledge=choices.knowledge,
         session=choices.session,
         prompts_dir=choices.prompts,
         max_steps=choices.max_steps,
+        policy=Policy.load(choices.policy) if choices.policy else None,
+        approve=approve if can_ask() else None,
+        planning=choices.plan,
     )
     if agent.knowledge:
         tell_skipped(agent.knowledge)
     return agent
+
+
+def _server(place: str) -> MCPServer:
+    from mmagent.agent import MCPServer
+
+    return MCPServer(url=place) if "://" in place else MCPServer(command=shlex.split(place))

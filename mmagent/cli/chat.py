@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "/attach FILE": "send a picture with the next message",
+    "/resume": "go on with a turn that was interrupted or waits for an approval",
+    "/rewind [N]": "take back the last turn, or the last N",
     "/help": "show this",
     "/quit": "end the conversation (so does Ctrl-D)",
 }
@@ -55,6 +57,8 @@ class Conversation:
         interrupted = False
         if self._at_terminal:
             self._say("Ctrl-D ends the conversation; /help shows the commands")
+        if self._agent.session.refresh().unfinished:
+            self._say("the last turn has no answer yet; /resume goes on with it, a new question gives it up")
         while True:
             try:
                 line = self._read()
@@ -93,13 +97,16 @@ class Conversation:
             self._say("\n".join(f"{name:14}{what}" for name, what in COMMANDS.items()))
         elif command == "/attach":
             self._attach(rest.strip())
+        elif command == "/rewind":
+            self._rewind(rest.strip())
+        elif command == "/resume":
+            self._turn([], resume=True)
         elif command.startswith("/") and "/" not in command[1:]:
             raise InputError(f"there is no command {command}; there are: {', '.join(COMMANDS)}")
         else:
             content: list[str | Media] = [line, *self._staged]
             self._staged = []
-            if self._turn(content):
-                self._code = FAILED
+            self._turn(content)
 
     def _attach(self, name: str) -> None:
         if not name:
@@ -107,17 +114,24 @@ class Conversation:
         self._staged += pictures([Path(name.strip("'\"")).expanduser()])
         self._say(f"{len(self._staged)} attached to the next message")
 
-    def _turn(self, content: list[str | Media]) -> int:
+    def _rewind(self, turns: str) -> None:
+        if turns and not turns.isdecimal():
+            raise InputError(f"/rewind takes a number of turns, not {turns}")
+        question = self._agent.session.rewind(int(turns or 1))
+        self._say(f"taken back, from: {question.text}")
+
+    def _turn(self, content: list[str | Media], *, resume: bool = False) -> None:
         """One turn; the first Ctrl-C cancels it, and a second one while it is being cancelled ends everything."""
 
         async def whole() -> int:
             self._in_turn = True
             try:
-                return await play(self._agent, content, self._view())
+                return await play(self._agent, content, self._view(), resume=resume)
             finally:
                 self._in_turn = False
 
-        return self._runner.run(whole())
+        if self._runner.run(whole()):
+            self._code = FAILED
 
     def _say(self, text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)

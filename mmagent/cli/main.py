@@ -8,7 +8,26 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from mmagent.cli.options import (
+    Attach,
+    Instructions,
+    Json,
+    KnowledgeDir,
+    MaxSteps,
+    Mcp,
+    Model,
+    Plan,
+    Policy,
+    Prompts,
+    Question,
+    Quiet,
+    SessionName,
+    StreamJson,
+    Tools,
+    Verbose,
+)
 from mmagent.cli.outcome import one_line_errors
+from mmagent.cli.sessions_commands import sessions_app
 
 if TYPE_CHECKING:
     from mmagent.cli.assemble import Choices
@@ -23,39 +42,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Question = Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; - reads it from stdin.")]
-Attach = Annotated[list[Path] | None, typer.Option("--attach", "-a", metavar="FILE", help="A picture. Repeatable.")]
-Tools = Annotated[
-    list[Path] | None,
-    typer.Option("--tools", metavar="FILE", help="A Python file with @tool functions; it is run. Repeatable."),
-]
-KnowledgeDir = Annotated[
-    Path | None, typer.Option("--knowledge", metavar="DIR", help="A folder of Markdown or text to answer from.")
-]
-Model = Annotated[
-    str | None,
-    typer.Option("--model", metavar="NAME", help="auto, nano, a folder, a hub id, or provider:model. [MMAGENT_MODEL]"),
-]
-SessionName = Annotated[
-    str | None, typer.Option("--session", metavar="NAME", help="A conversation to go on with, or to begin.")
-]
-Instructions = Annotated[
-    str | None, typer.Option("--instructions", metavar="TEXT|NAME", help="What to be, or the name of a prompt.")
-]
-Prompts = Annotated[
-    Path | None, typer.Option("--prompts", metavar="DIR", help="A folder whose prompts come before the built-in ones.")
-]
-MaxSteps = Annotated[
-    int | None, typer.Option("--max-steps", metavar="N", min=1, help="Model calls in one turn. [MMAGENT_MAX_STEPS]")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-StreamJson = Annotated[bool, typer.Option("--stream-json", help="Print every event as a line of JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and its citations only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show calls and results whole.")]
-
-
 models_app = typer.Typer(help="List the models on this machine and whether they fit it.", rich_markup_mode=None)
 app.add_typer(models_app, name="models")
+app.add_typer(sessions_app, name="sessions")
 
 
 @app.callback(invoke_without_command=True)
@@ -79,20 +68,28 @@ def run(
     instructions: Instructions = None,
     prompts: Prompts = None,
     max_steps: MaxSteps = None,
+    policy: Policy = None,
+    mcp: Mcp = None,
+    plan: Plan = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last turn of the session.")] = False,
+    allow: Annotated[list[str] | None, typer.Option("--allow", metavar="ID", help="A call that may run.")] = None,
+    deny: Annotated[list[str] | None, typer.Option("--deny", metavar="ID", help="A call that may not.")] = None,
     as_json: Json = False,
     stream_json: StreamJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Ask one question and see every step of the answer."""
+    from mmagent.cli.run import Decisions
     from mmagent.cli.run import run as work
 
-    choices = _choices(tools, knowledge, model, session, instructions, prompts, max_steps)
+    choices = _choices(tools, knowledge, model, session, instructions, prompts, max_steps, policy, mcp, plan)
     raise typer.Exit(
         work(
             question,
             attach or [],
             choices,
+            Decisions(resume, tuple(allow or ()), tuple(deny or ())),
             as_json=as_json,
             stream_json=stream_json,
             quiet=quiet,
@@ -111,6 +108,9 @@ def chat(
     instructions: Instructions = None,
     prompts: Prompts = None,
     max_steps: MaxSteps = None,
+    policy: Policy = None,
+    mcp: Mcp = None,
+    plan: Plan = False,
     stream_json: StreamJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -119,16 +119,8 @@ def chat(
     from mmagent.cli.chat import chat as work
     from mmagent.cli.chat import chat_view
 
-    choices = _choices(tools, knowledge, model, session, instructions, prompts, max_steps)
+    choices = _choices(tools, knowledge, model, session, instructions, prompts, max_steps, policy, mcp, plan)
     raise typer.Exit(work(attach or [], choices, chat_view(stream_json=stream_json, quiet=quiet, verbose=verbose)))
-
-
-@app.command()
-def sessions(as_json: Json = False) -> None:
-    """List the conversations that can be gone on with."""
-    from mmagent.cli.stores import list_sessions
-
-    list_sessions(as_json=as_json)
 
 
 @models_app.callback(invoke_without_command=True)
@@ -157,6 +149,27 @@ def pull(name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="A model o
     from mmagent.cli.models import pull as work
 
     work(name)
+
+
+@app.command("mcp")
+def mcp_server(
+    knowledge: KnowledgeDir = None,
+    tools: Tools = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--root", metavar="DIR", help="A folder to read pictures from; the current one if left out. Repeatable."
+        ),
+    ] = None,
+    http: Annotated[
+        int | None,
+        typer.Option("--http", metavar="PORT", min=0, max=65535, help="HTTP on 127.0.0.1, not stdio; 0 picks a port."),
+    ] = None,
+) -> None:
+    """Serve the tools to other programs, over the Model Context Protocol."""
+    from mmagent.cli.mcp import serve
+
+    serve(knowledge=knowledge, tools=tools or (), roots=root or (), port=http)
 
 
 @app.command()
@@ -210,10 +223,24 @@ def _choices(
     instructions: str | None,
     prompts: Path | None,
     max_steps: int | None,
+    policy: Path | None,
+    mcp: list[str] | None,
+    plan: bool,
 ) -> Choices:
     from mmagent.cli.assemble import Choices
 
-    return Choices(tuple(tools or ()), knowledge, model, session, instructions, prompts, max_steps)
+    return Choices(
+        tuple(tools or ()),
+        knowledge,
+        model,
+        session,
+        instructions,
+        prompts,
+        max_steps,
+        policy,
+        tuple(mcp or ()),
+        plan,
+    )
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

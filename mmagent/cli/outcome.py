@@ -3,6 +3,7 @@
 0    done
 1    it failed, or a tool crashed on the way
 2    what the user gave, or a setting, cannot be used
+3    the turn waits for an approval
 70   a bug
 130  interrupted
 """
@@ -19,6 +20,7 @@ from mmagent.cli.printable import complain
 
 FAILED = 1
 UNUSABLE = 2
+PAUSED = 3
 BUG = 70
 INTERRUPTED = 130
 

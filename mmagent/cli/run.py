@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,22 @@ if TYPE_CHECKING:
     from mmagent.content import Media
 
 
+@dataclass(frozen=True)
+class Decisions:
+    """How to go on with a turn that waits."""
+
+    resume: bool = False
+    allow: tuple[str, ...] = ()
+    """Ids of calls that may run."""
+    deny: tuple[str, ...] = ()
+    """Ids of calls that may not."""
+
+
 def run(
     question: str | None,
     attach: list[Path],
     choices: Choices,
+    decisions: Decisions,
     *,
     as_json: bool = False,
     stream_json: bool = False,
@@ -30,19 +43,29 @@ def run(
     """Ask one question and show the turn; gives the exit code.
 
     Raises:
-        InputError: The ways to show it contradict each other.
+        InputError: Options contradict each other.
     """
     if as_json and stream_json:
         raise InputError("--json and --stream-json exclude each other; give one of them")
+    if decisions.resume and not choices.session:
+        raise InputError("--resume goes on with a turn of a session; say which: --session NAME")
+    if decisions.resume and (question or attach):
+        raise InputError("--resume goes on with the last turn and asks nothing; leave out the question")
+    if (decisions.allow or decisions.deny) and not decisions.resume:
+        raise InputError("--allow and --deny decide for a turn that waits; add --resume")
     view: View
     if as_json or stream_json:
         view = JsonView() if as_json else JsonLinesView()
     else:
         view = TerminalView(quiet=quiet, verbose=verbose)
     try:
-        content: list[str | Media] = [asked(question), *pictures(attach)]
+        content: list[str | Media] = [] if decisions.resume else [asked(question), *pictures(attach)]
         with assemble(choices) as agent:
-            return asyncio.run(play(agent, content, view))
+            for call in decisions.allow:
+                agent.decide(call, True)
+            for call in decisions.deny:
+                agent.decide(call, False, "the user said no")
+            return asyncio.run(play(agent, content, view, resume=decisions.resume))
     except MMAgentError as error:
         return show_failure(error, view)
 

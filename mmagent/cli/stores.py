@@ -1,4 +1,4 @@
-"""``mmagent sessions``, ``index`` and ``search``: what is kept on this machine. It knows no model and no agent."""
+"""``mmagent index`` and ``search``: documents to answer from. It knows no model and no agent."""
 
 from __future__ import annotations
 
@@ -55,27 +55,3 @@ def search(query: str, folder: Path, *, limit: int, as_json: bool) -> None:
         print(f"    {printable(' '.join(hit.text.split()))}")
     if not hits:
         print("no passage found")
-
-
-def list_sessions(*, as_json: bool) -> None:
-    """Print the sessions, the one used last first.
-
-    Raises:
-        StoreError: The journal cannot be read.
-    """
-    from mmagent.session import Session
-
-    rows = []
-    for name in Session.names():
-        session = Session.open(name)
-        questions = [message.text for message in session.messages if message.role == "user"]
-        rows.append({"name": name, "turns": len(questions), "last": questions[-1] if questions else ""})
-        session.close()
-    if as_json:
-        print(json.dumps(rows, ensure_ascii=False))
-        return
-    for row in rows:
-        last = printable(" ".join(str(row["last"]).split()))
-        print(f"{row['name']:24} {row['turns']:4} turns  {last if len(last) <= 60 else last[:59] + '…'}")
-    if not rows:
-        print("no sessions yet; begin one with: mmagent chat --session NAME")

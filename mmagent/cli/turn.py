@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmagent.cli.outcome import FAILED, exit_code
+from mmagent.cli.outcome import FAILED, PAUSED, exit_code
+from mmagent.cli.printable import complain
 from mmagent.content import Image, Media
 from mmagent.errors import InputError, MMAgentError, NotFound
-from mmagent.events import ToolFinished, TurnFailed
+from mmagent.events import ToolFinished, TurnFailed, TurnPaused
 
 if TYPE_CHECKING:
     from mmagent.agent import Agent
     from mmagent.cli.view import View
 
 
-async def play(agent: Agent, content: Iterable[str | Media], view: View) -> int:
+async def play(agent: Agent, content: Iterable[str | Media], view: View, *, resume: bool = False) -> int:
     """Show a turn as it happens.
+
+    Args:
+        agent: Who is asked.
+        content: The question.
+        view: Where it is shown.
+        resume: Go on with the last turn instead.
 
     Returns:
         0 if there is an answer and no tool crashed, else the exit code that tells why.
     """
     code, failed = 0, False
     try:
-        async with aclosing(agent.stream(*content)) as events:
+        async with aclosing(agent.stream(*content, resume=resume)) as events:
             async for event in events:
                 view.show(event)
                 if isinstance(event, TurnFailed):
                     code, failed = exit_code(event.error), True
                 elif isinstance(event, ToolFinished) and event.crashed:
                     code = FAILED
+                elif isinstance(event, TurnPaused):
+                    code = PAUSED
+                    _say_how_to_go_on(agent, event)
     except MMAgentError as error:
         if not failed:  # else the view has it already
             code = show_failure(error, view)
     return code
+
+
+def _say_how_to_go_on(agent: Agent, event: TurnPaused) -> None:
+    if not agent.session.saved:
+        complain("the turn waits for an approval and is not kept; ask in a session (--session NAME) or at a terminal")
+        return
+    for request in event.pending:
+        print(
+            f"go on with the same options and: --session {agent.session.name} --resume --allow {request.id}"
+            " (or --deny), and without the question",
+            file=sys.stderr,
+        )
 
 
 def show_failure(error: MMAgentError, view: View) -> int:

@@ -16,22 +16,32 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from mmagent.cli.printable import complain, printable
 from mmagent.content import Block
 from mmagent.events import (
+    ApprovalDecided,
+    ApprovalRequested,
     Citation,
     Event,
-    HistoryCut,
+    HandedOff,
+    HistoryCompacted,
     MediaAdmitted,
     MediaSubstituted,
+    PictureReduced,
+    PlanUpdated,
     ReasoningDelta,
+    SubagentEvent,
     TextDelta,
     ToolCalled,
     ToolFinished,
+    ToolProgress,
     TurnFailed,
     TurnFinished,
+    TurnPaused,
     TurnStarted,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_TICKS = {"pending": "☐", "active": "▶", "done": "☑"}
 
 
 class View(Protocol):
@@ -79,18 +89,38 @@ class TerminalView:
                 self._note(f"picture {event.name}{size}", "dim")
             case MediaSubstituted():
                 self._note(f"the model cannot take {event.file_id[:15]}…; it was given {event.instead}", "yellow")
-            case HistoryCut():
-                self._note(f"the model's context is full; the oldest turns ({event.turns}) are left out", "yellow")
+            case PictureReduced():
+                shown = "smaller" if event.level == "smaller" else f"as a {event.level}"
+                self._note(f"the model's context is full; {event.file_id[:15]}… is shown to it {shown}", "yellow")
+            case HistoryCompacted():
+                tokens = f"{event.tokens_before:,} tokens became {event.tokens_after:,}"
+                self._note(f"the model's context is full; {event.turns} turns are now in short ({tokens})", "yellow")
             case TextDelta():
                 self._text(event.text)
             case ToolCalled():
                 self._end_of_plan()
                 self._running[event.id] = event.name
                 self._note(f"→ {_call(event)}", "cyan")
+            case ToolProgress():
+                done = f" {event.fraction:.0%}" if event.fraction is not None else ""
+                self._note(f"… {event.name}{done} {event.message}", "dim")
             case ToolFinished():
                 self._result(event)
+            case PlanUpdated():
+                for step in event.steps:
+                    self._note(f"{_TICKS[step.status]} {step.text}", "dim" if step.status == "done" else "none")
+            case ApprovalRequested():
+                self._note(f"{event.name} waits for an approval: {event.why}", "yellow")
+            case ApprovalDecided():
+                self._note(f"{'allowed' if event.allowed else 'denied'} {event.reason}".strip(), "yellow")
+            case HandedOff():
+                self._note(f"⇒ {event.agent} goes on: {event.reason}", "cyan")
+            case SubagentEvent():
+                self._of_another(event)
             case TurnFinished():
                 self._answer(event)
+            case TurnPaused():
+                self._end_of_plan()
             case TurnFailed():
                 self._end_of_plan()
                 complain(event.message, self._err)
@@ -131,6 +161,18 @@ class TerminalView:
             self._end_line()
         elif plan:
             self._note(plan, "none")
+
+    def _of_another(self, event: SubagentEvent) -> None:
+        """What an agent does that was asked by this one; of its answer, the tool result tells."""
+        inner, by = event.event, f"{event.agent}: "
+        match inner:
+            case ToolCalled():
+                self._note(f"  {by}→ {_call(inner)}", "cyan")
+            case ToolFinished():
+                text = f"error: {inner.error}" if inner.error is not None else " ".join(_plain(inner.content).split())
+                self._note(f"  {by}← {text}", "red" if inner.error is not None else "green")
+            case PlanUpdated() | ApprovalRequested() | ApprovalDecided() | SubagentEvent():
+                self.show(inner)
 
     def _result(self, event: ToolFinished) -> None:
         name = f"{event.name} " if len(self._running) > 1 else ""
@@ -186,7 +228,7 @@ class JsonView:
                     outcome, seconds=event.seconds
                 )
                 _complain_of_crash(event, self._err)
-            case TurnFinished():
+            case TurnFinished() | TurnPaused():
                 self._print(event.model_dump(mode="json", exclude={"type"}) | {"error": None})
             case TurnFailed():
                 self._print({"error": {"type": event.error, "message": event.message}})

@@ -7,13 +7,16 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmagent.content import Audio, Document, Media, MediaBlock, Video
 from mmagent.errors import MediaError, NotFound, StoreError
+from mmagent.media.audio import check_stream
 from mmagent.media.images import check_image, decode_image
-from mmagent.media.sniff import PICTURES
+from mmagent.media.sniff import sniff_document
 from mmagent.media.source import read_source
 from mmagent.settings import Settings, settings
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILE_ID = re.compile(r"sha256:[0-9a-f]{64}")
+_TEMPORARY = ".tmp-"
 
 
 class BlobStore:
@@ -36,33 +40,42 @@ class BlobStore:
         self.root = Path(root)
 
     def admit(self, media: Media, limits: Settings | None = None) -> MediaBlock:
-        """Check a user's file and store its bytes as they are (a ``PIL.Image`` as PNG).
+        """Check a file and store its bytes as they are (a ``PIL.Image`` or an array as PNG).
 
         Args:
-            media: The file; this version takes pictures.
+            media: The file. What it is, its content says; names are not heeded.
             limits: The limits to hold; the process's settings by default.
 
         Returns:
-            An ``image`` block whose ``extras`` have ``width``, ``height`` (upright pixels) and ``name``.
+            An ``image``, ``audio``, ``video`` or ``file`` block. Its ``extras`` have ``name``, for a picture ``width``
+            and ``height`` (upright pixels), and for a recording or video ``seconds``, where its header says it.
 
         Raises:
             NotFound: There is no such file.
-            MediaError: It is no picture, or a damaged one.
-            LimitError: It is larger than a limit.
+            MediaError: It is not what it is given as, or damaged.
+            LimitError: It is larger or longer than a limit.
             StoreError: It cannot be written.
         """
-        if isinstance(media, Audio | Video | Document):
-            kind = type(media).__name__.lower()
-            raise MediaError(f"this version takes pictures, no {kind} files; give a {PICTURES} picture")
         limits = limits or settings()
-        name, data = read_source(media.source, limits)
-        info = check_image(data, name, limits)
-        return {
-            "type": "image",
-            "file_id": self.put(data, info.mime_type),
-            "mime_type": info.mime_type,
-            "extras": {"width": info.width, "height": info.height, "name": name},
-        }
+        extras: dict[str, Any]
+        kind: Literal["image", "audio", "video", "file"]
+        if isinstance(media, Audio | Video):
+            what = "recording" if isinstance(media, Audio) else "video"
+            kind = "audio" if isinstance(media, Audio) else "video"
+            name, data = read_source(media.source, limits, what)
+            stream = check_stream(data, name, limits, what)
+            mime_type, extras = stream.mime_type, {} if stream.seconds is None else {"seconds": stream.seconds}
+        elif isinstance(media, Document):
+            kind, extras = "file", {}
+            name, data = read_source(media.source, limits, "document")
+            mime_type = sniff_document(data, name)
+        else:
+            kind = "image"
+            name, data = read_source(media.source, limits)
+            info = check_image(data, name, limits)
+            mime_type, extras = info.mime_type, {"width": info.width, "height": info.height}
+        file_id = self.put(data, mime_type)
+        return {"type": kind, "file_id": file_id, "mime_type": mime_type, "extras": {**extras, "name": name}}
 
     def put(self, data: bytes, mime_type: str) -> str:
         """Store bytes and return their file id. It either happens whole or not at all, and survives a power cut.
@@ -77,7 +90,9 @@ class BlobStore:
         file_id = "sha256:" + hashlib.sha256(data).hexdigest()
         path = self.path(file_id)
         try:
-            if not (path.is_file() and path.read_bytes() == data):  # a damaged copy is replaced
+            if path.is_file() and path.read_bytes() == data:
+                os.utime(path)  # whoever puts it needs it from now on: `sweep` must see that
+            else:  # a damaged copy is replaced
                 _write_atomically(path, data)
                 logger.debug("stored %s (%s, %d bytes)", file_id, mime_type, len(data))
         except OSError as error:
@@ -113,6 +128,34 @@ class BlobStore:
         """
         return decode_image(self.get(file_id), file_id, limits)
 
+    def sweep(self, keep: Callable[[str], bool], before: float) -> tuple[int, int]:
+        """Remove files that nobody needs, and what interrupted writes left.
+
+        Args:
+            keep: Says of a file's id whether it is needed.
+            before: What was put at this time (in seconds since 1970) or later stays too: somebody may be about to
+                refer to it.
+
+        Returns:
+            How many files are gone, and how many bytes they had.
+
+        Raises:
+            StoreError: A file cannot be removed.
+        """
+        files = size = 0
+        try:
+            for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
+                file_id = f"sha256:{path.name}"
+                if keep(file_id) if _is_file_id(file_id) else not path.name.startswith(_TEMPORARY):
+                    continue
+                with suppress(FileNotFoundError):  # another process sweeps too
+                    if (stat := path.stat()).st_mtime < before:
+                        path.unlink()
+                        files, size = files + 1, size + stat.st_size
+        except OSError as error:
+            raise StoreError(f"{self.root} cannot be swept ({error}); check its permissions") from error
+        return files, size
+
     def path(self, file_id: str) -> Path:
         """Where a file is, or would be.
 
@@ -135,7 +178,7 @@ def _is_file_id(value: object) -> bool:
 def _write_atomically(path: Path, data: bytes) -> None:
     """Write beside the place, flush to disk, then rename: readers see the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

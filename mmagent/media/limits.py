@@ -5,15 +5,41 @@ from __future__ import annotations
 from mmagent.errors import LimitError
 from mmagent.settings import Settings
 
+BYTES = {
+    "picture": "max_image_bytes",
+    "recording": "max_audio_bytes",
+    "video": "max_video_bytes",
+    "document": "max_document_bytes",
+    "file": "max_video_bytes",  # of whatever type: the largest that there may be
+}
+"""The setting that limits the size of each kind of file, by what messages call the kind."""
 
-def check_bytes(size: int, name: str, limits: Settings) -> None:
-    """Refuse a picture file of more than ``max_image_bytes`` bytes.
+
+def max_bytes(kind: str, limits: Settings) -> int:
+    """How many bytes a file of a kind may have."""
+    return int(getattr(limits, BYTES[kind]))
+
+
+def check_bytes(size: int, name: str, limits: Settings, kind: str = "picture") -> None:
+    """Refuse a file that is larger than its kind may be.
 
     Raises:
         LimitError: It is larger.
     """
-    if size > limits.max_image_bytes:
-        raise refusal(name, f"{size:,} bytes large", limits.max_image_bytes, "max_image_bytes")
+    if size > max_bytes(kind, limits):
+        raise refusal(name, f"{size:,} bytes large", max_bytes(kind, limits), BYTES[kind], kind)
+
+
+def check_seconds(seconds: float, name: str, limits: Settings, kind: str) -> None:
+    """Refuse a recording or video that says that it is longer than it may be.
+
+    Raises:
+        LimitError: It is longer.
+    """
+    field = "max_audio_seconds" if kind == "recording" else "max_video_seconds"
+    limit = int(getattr(limits, field))
+    if seconds > limit:
+        raise refusal(name, f"{seconds:,.0f} s long", limit, field, kind)
 
 
 def check_size(width: int, height: int, name: str, limits: Settings) -> None:
@@ -29,8 +55,9 @@ def check_size(width: int, height: int, name: str, limits: Settings) -> None:
         raise refusal(name, found, limits.max_image_pixels, "max_image_pixels")
 
 
-def refusal(name: str, found: str, limit: int, field: str) -> LimitError:
+def refusal(name: str, found: str, limit: int, field: str, kind: str = "picture") -> LimitError:
     """The error that names a limit, the value found and the setting that changes it."""
+    smaller = "shorter" if field.endswith("_seconds") else "smaller"
     return LimitError(
-        f"{name} is {found}: {field} is {limit:,}; make the picture smaller or set {Settings.variable(field)}"
+        f"{name} is {found}: {field} is {limit:,}; make the {kind} {smaller} or set {Settings.variable(field)}"
     )

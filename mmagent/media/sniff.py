@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from io import BytesIO
+from zipfile import ZipFile
+
 from mmagent.errors import MediaError
 
-SNIFF_BYTES = 32
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+"""Characters that no text has; ESC is in logs."""
+
+SNIFF_BYTES = 64
 """How many leading bytes `sniff` looks at."""
 
 PICTURES = "PNG, JPEG, WebP, GIF, BMP or TIFF"
@@ -19,6 +26,30 @@ PICTURE_FORMATS = {
     "image/tiff": "TIFF",
 }
 """Pillow's decoder of each picture type that is accepted; no other decoder is ever tried."""
+
+RECORDINGS = "WAV, FLAC, Ogg, MP3, M4A or WebM"
+"""The formats of recordings, as error messages name them."""
+VIDEOS = "MP4, WebM, MOV or MKV"
+"""The formats of videos, as error messages name them."""
+DOCUMENTS = "PDF, Word, PowerPoint, Excel or plain text"
+"""The formats of documents, as error messages name them."""
+
+CONTAINERS = {
+    "audio/mp4": "audio/mp4",
+    "video/mp4": "audio/mp4",
+    "video/quicktime": "audio/mp4",
+    "video/webm": "audio/webm",
+    "video/x-matroska": "audio/x-matroska",
+}
+"""Types that may hold sound, pictures or both, and what they are where there is only sound."""
+
+_OFFICE = {
+    "word/": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "ppt/": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    "xl/": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+"""What an Office file is, by the folder that its content is in (ECMA-376, part 1)."""
+_MAX_MEMBERS = 100_000
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -35,7 +66,6 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"OggS", "audio/ogg"),
     (b"fLaC", "audio/flac"),
     (b"ID3", "audio/mpeg"),
-    (b"\x1a\x45\xdf\xa3", "video/webm"),
 )
 
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # "BM" alone would take "BMW is a car" for a picture
@@ -51,7 +81,12 @@ def sniff(data: bytes) -> str | None:
     if head[:2] == b"BM":
         return "image/bmp" if int.from_bytes(head[14:18], "little") in _BMP_HEADERS else None
     if head[4:8] == b"ftyp":
-        return {b"M4A ": "audio/mp4", b"avif": "image/avif", b"heic": "image/heic"}.get(head[8:12], "video/mp4")
+        brands = {b"M4A ": "audio/mp4", b"avif": "image/avif", b"heic": "image/heic", b"qt  ": "video/quicktime"}
+        return brands.get(head[8:12], "video/mp4")
+    if head[:4] == b"\x1a\x45\xdf\xa3":  # EBML; its header says which
+        return "video/x-matroska" if b"matroska" in head else "video/webm"
+    if len(head) > 3 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[1] & 0x18 != 0x08:
+        return "audio/mpeg" if head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3 else None
     return next((mime_type for magic, mime_type in _MAGIC if head.startswith(magic)), None)
 
 
@@ -72,6 +107,48 @@ def sniff_picture(data: bytes, name: str) -> str:
         raise MediaError(f"{name} is empty; give a {PICTURES} picture")
     found = mime_type or ("text" if _is_text(data[:SNIFF_BYTES]) else "of an unknown type")
     raise MediaError(f"{name} is no picture: its content is {found}, whatever its name; give a {PICTURES} picture")
+
+
+def sniff_document(data: bytes, name: str) -> str:
+    """The MIME type of a document: PDF, an Office file by what is packed in it, or plain text in UTF-8.
+
+    Raises:
+        MediaError: The bytes are something else, or nothing that is known.
+    """
+    mime_type = sniff(data)
+    if mime_type == "application/pdf":
+        return mime_type
+    office = _office(data) if mime_type == "application/zip" else None
+    if office:
+        return office
+    if not data:
+        raise MediaError(f"{name} is empty; give a {DOCUMENTS} document")
+    if mime_type is None and is_plain_text(data):
+        return "text/plain"
+    raise MediaError(
+        f"{name} is no document: its content is {mime_type or 'of an unknown type'}, whatever its name; "
+        f"give a {DOCUMENTS} document"
+    )
+
+
+def is_plain_text(data: bytes) -> bool:
+    """Whether the bytes are a text in UTF-8, all of them."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return not _CONTROL.search(text)
+
+
+def _office(data: bytes) -> str | None:
+    try:
+        with ZipFile(BytesIO(data)) as archive:
+            names = archive.namelist()[:_MAX_MEMBERS]
+    except Exception:  # a damaged archive is none
+        return None
+    if "[Content_Types].xml" not in names:
+        return None
+    return next((kind for folder, kind in _OFFICE.items() if any(name.startswith(folder) for name in names)), None)
 
 
 def _is_text(head: bytes) -> bool:

@@ -1,17 +1,20 @@
-"""Where media come from: a path, bytes or a ``PIL.Image`` become a name and bounded bytes. No file is decoded here."""
+"""Where media come from: a path, bytes or pixels become a name and bounded bytes. No picture is decoded here."""
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mmagent.content import Source
+from mmagent.content import Audio, Document, Image, Media, Source, Video
 from mmagent.errors import MediaError, NotFound
+from mmagent.media.audio import has_video
 from mmagent.media.images import to_rgb
-from mmagent.media.limits import check_bytes, check_size
+from mmagent.media.limits import check_bytes, check_size, max_bytes
+from mmagent.media.sniff import CONTAINERS, SNIFF_BYTES, is_plain_text, sniff
 from mmagent.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,47 +24,103 @@ MAX_NAME = 80
 """Characters of a file's name that are kept for messages and history."""
 
 
-def read_source(source: Source, limits: Settings) -> tuple[str, bytes]:
-    """A name to call the picture by, and its bytes; at most ``max_image_bytes`` + 1 of them are ever read.
+def read_source(source: Source, limits: Settings, kind: str = "picture") -> tuple[str, bytes]:
+    """A name to call a file by, and its bytes; never more than one beyond the limit of its kind are read.
 
     Args:
-        source: A path, the bytes of a file, or a ``PIL.Image``, which becomes an upright RGB PNG.
-        limits: ``max_image_bytes``, and for a ``PIL.Image`` also ``max_image_side`` and ``max_image_pixels``.
+        source: A path, the bytes of a file, or, for a picture, a ``PIL.Image`` or an array of numpy's, which become
+            an upright RGB PNG.
+        limits: The limit of the kind; for pixels also ``max_image_side`` and ``max_image_pixels``.
+        kind: What it is to be, a key of `BYTES`.
 
     Raises:
         NotFound: There is no such file.
         MediaError: It is a folder, a device, unreadable, or no source at all.
         LimitError: It is too large.
     """
-    from PIL import Image
-
     if isinstance(source, bytes):
-        name, data = "the picture", source
+        name, data = f"the {kind}", source
     elif isinstance(source, str | os.PathLike):
-        name, data = _printable(os.path.basename(source) or str(source)), _read_file(Path(source), limits)
-    elif isinstance(source, Image.Image):
-        name, data = "the picture", _to_png(source, limits)
+        name, data = _printable(os.path.basename(source) or str(source)), _read_file(Path(source), limits, kind)
+    elif kind in ("picture", "file") and (image := _pixels(source, limits)):
+        name, data = "the picture", _to_png(image, limits)
     else:
-        raise MediaError(f"a {type(source).__name__} is no picture; give a path, bytes or a PIL.Image")
-    check_bytes(len(data), name, limits)
+        pixels = ", bytes or a PIL.Image" if kind == "picture" else " or bytes"
+        raise MediaError(f"a {type(source).__name__} is no {kind}; give a path{pixels}")
+    check_bytes(len(data), name, limits, kind)
     return name, data
 
 
-def _read_file(path: Path, limits: Settings) -> bytes:
+def recognise(source: bytes | Path, limits: Settings) -> Media | str:
+    """What a file is by its first bytes: media to admit, or the text in it.
+
+    Raises:
+        NotFound: There is no such file.
+        MediaError: It is a folder, unreadable, or of no type that is known.
+        LimitError: It is too large.
+    """
+    if isinstance(source, bytes):
+        name, head = f"{len(source):,} bytes", source[:SNIFF_BYTES]
+    else:
+        name, head = _printable(source.name), _read_file(source, limits, "file", SNIFF_BYTES)
+    mime_type = sniff(head) or ""
+    if mime_type in CONTAINERS:
+        data = source if isinstance(source, bytes) else _read_file(source, limits, "video")
+        return Video(source) if has_video(data) else Audio(source)
+    if kind := {"image": Image, "audio": Audio, "video": Video}.get(mime_type.partition("/")[0]):
+        return kind(source)
+    if mime_type in ("application/pdf", "application/zip"):
+        return Document(source)
+    data = source if isinstance(source, bytes) else _read_file(source, limits, "document")
+    if mime_type or not is_plain_text(data):
+        raise MediaError(
+            f"{name} of {mime_type or 'unknown'} type cannot be shown; return text, a picture or a document"
+        )
+    check_bytes(len(data), name, limits, "document")
+    return data.decode("utf-8")
+
+
+def _read_file(path: Path, limits: Settings, kind: str, size: int | None = None) -> bytes:
+    """The file, or its first ``size`` bytes."""
     shown = _printable(str(path), 300)
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise MediaError(f"{shown} is a folder; give one picture file of it")
+            raise MediaError(f"{shown} is a folder; give one {kind}{' file' if kind == 'picture' else ''} of it")
         if not stat.S_ISREG(status.st_mode):
-            raise MediaError(f"{shown} is a device or pipe; give a picture file")
-        check_bytes(status.st_size, _printable(path.name), limits)
+            raise MediaError(f"{shown} is a device or pipe; give a {kind}{' file' if kind == 'picture' else ''}")
+        if size is None:
+            check_bytes(status.st_size, _printable(path.name), limits, kind)
         with path.open("rb") as file:
-            return file.read(limits.max_image_bytes + 1)
+            return file.read(size or max_bytes(kind, limits) + 1)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
         raise NotFound(f"there is no file {shown}; check the path") from error
     except OSError as error:
         raise MediaError(f"{shown} cannot be read ({error.strerror}); check the path and its permissions") from error
+
+
+def _pixels(source: Any, limits: Settings) -> PILImage | None:
+    """A ``PIL.Image``, also from an array of numpy's: bytes, or numbers from 0 to 1, in grey, RGB or RGBA."""
+    from PIL import Image as Pillow
+
+    if isinstance(source, Pillow.Image):
+        return source
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(source, numpy.ndarray):
+        return None
+    if source.ndim not in (2, 3) or source.size == 0 or (source.ndim == 3 and source.shape[2] not in (1, 3, 4)):
+        raise MediaError(f"an array of shape {source.shape} is no picture; give [height, width] or [height, width, 3]")
+    check_size(source.shape[1], source.shape[0], "the picture", limits)
+    pixels = source[:, :, 0] if source.ndim == 3 and source.shape[2] == 1 else source
+    if pixels.dtype.kind == "f":
+        if not (numpy.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
+            raise MediaError("the picture's numbers are not all from 0 to 1; scale them, or give bytes (uint8)")
+        pixels = (pixels * 255).round().astype(numpy.uint8)
+    elif pixels.dtype.kind == "b":
+        pixels = pixels.astype(numpy.uint8) * 255
+    elif pixels.dtype != numpy.uint8:
+        raise MediaError(f"an array of {pixels.dtype} is no picture; give bytes (uint8), or numbers from 0 to 1")
+    return Pillow.fromarray(numpy.ascontiguousarray(pixels))
 
 
 def _to_png(image: PILImage, limits: Settings) -> bytes:

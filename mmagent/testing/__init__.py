@@ -1,4 +1,4 @@
-"""Public test doubles: a scripted model and tiny random ones. Nothing of the package imports this."""
+"""Doubles, faults and recordings for tests of agents. Nothing of the package imports this."""
 
 from __future__ import annotations
 
@@ -8,22 +8,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmagent.chat.scripted import ScriptedCall, ScriptedModel, call
     from mmagent.testing.answers import accepts
+    from mmagent.testing.checkpoints import tiny_vlm
     from mmagent.testing.families import FAMILIES, tiny_checkpoint
+    from mmagent.testing.faults import FailingModel, FaultyJournal, SlowModel, flaky
+    from mmagent.testing.kill import KillAt
+    from mmagent.testing.network import NetworkDisabled, no_network
     from mmagent.testing.parity import expected_logits, insets_of, noise_picture, parity_prompts, user_prompt
+    from mmagent.testing.replay import RecordingModel, ReplayModel, RequestDiffers, record
     from mmagent.testing.stories import read_stories
-    from mmagent.testing.tiny import tiny_vlm
 
 __all__ = [
     "FAMILIES",
+    "FailingModel",
+    "FaultyJournal",
+    "KillAt",
+    "NetworkDisabled",
+    "RecordingModel",
+    "ReplayModel",
+    "RequestDiffers",
     "ScriptedCall",
     "ScriptedModel",
+    "SlowModel",
     "accepts",
     "call",
     "expected_logits",
+    "flaky",
     "insets_of",
+    "no_network",
     "noise_picture",
     "parity_prompts",
     "read_stories",
+    "record",
     "tiny_checkpoint",
     "tiny_vlm",
     "user_prompt",
@@ -31,17 +46,28 @@ __all__ = [
 
 _HOMES = {
     "FAMILIES": "mmagent.testing.families",
+    "FailingModel": "mmagent.testing.faults",
+    "FaultyJournal": "mmagent.testing.faults",
+    "KillAt": "mmagent.testing.kill",
+    "NetworkDisabled": "mmagent.testing.network",
+    "RecordingModel": "mmagent.testing.replay",
+    "ReplayModel": "mmagent.testing.replay",
+    "RequestDiffers": "mmagent.testing.replay",
     "ScriptedCall": "mmagent.chat.scripted",
     "ScriptedModel": "mmagent.chat.scripted",
+    "SlowModel": "mmagent.testing.faults",
     "accepts": "mmagent.testing.answers",
     "call": "mmagent.chat.scripted",
     "expected_logits": "mmagent.testing.parity",
+    "flaky": "mmagent.testing.faults",
     "insets_of": "mmagent.testing.parity",
+    "no_network": "mmagent.testing.network",
     "noise_picture": "mmagent.testing.parity",
     "parity_prompts": "mmagent.testing.parity",
     "read_stories": "mmagent.testing.stories",
+    "record": "mmagent.testing.replay",
     "tiny_checkpoint": "mmagent.testing.families",
-    "tiny_vlm": "mmagent.testing.tiny",
+    "tiny_vlm": "mmagent.testing.checkpoints",
     "user_prompt": "mmagent.testing.parity",
 }
 
@@ -50,3 +76,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -39,7 +39,8 @@ def scripted(folder: Path) -> ChatModel:
 
 
 def langchain(folder: Path) -> ChatModel:
-    from mmagent.chat import LangChainModel, as_langchain
+    from mmagent.agent.tools.langchain import as_langchain
+    from mmagent.chat import LangChainModel
 
     return LangChainModel(as_langchain(scripted(folder), blobs=BlobStore(folder / "blobs")))
 

@@ -18,7 +18,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "grammar.py"
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
+def generations() -> ModuleType:
     spec = importlib.util.spec_from_file_location("benchmark_grammar", BENCHMARK)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -27,8 +27,8 @@ def benchmark() -> ModuleType:
     return module
 
 
-def test_random_weights_call_validly_and_invent_no_quote(benchmark: ModuleType, tmp_path: Path) -> None:
-    report = benchmark.random_weights(load(tiny_vlm(tmp_path / "tiny"), "cpu", "float32"), benchmark.new_tools(60))
+def test_random_weights_call_validly_and_invent_no_quote(generations: ModuleType, tmp_path: Path) -> None:
+    report = generations.random_weights(load(tiny_vlm(tmp_path / "tiny"), "cpu", "float32"), generations.new_tools(60))
     assert report.generations == 60
     assert report.calls >= 60
     assert report.quotes >= 30
@@ -37,17 +37,17 @@ def test_random_weights_call_validly_and_invent_no_quote(benchmark: ModuleType, 
     assert report.cut_off <= 3
 
 
-def test_the_judge_sees_what_is_broken(benchmark: ModuleType) -> None:
+def test_the_judge_sees_what_is_broken(generations: ModuleType) -> None:
     tools = [
-        benchmark.ToolSpec("find", "", {"type": "object", "properties": {"id": {"type": "string", "x-quoted": True}}})
+        generations.ToolSpec("find", "", {"type": "object", "properties": {"id": {"type": "string", "x-quoted": True}}})
     ]
     messages = (Message(role="user", content=(text("order A-17"),)),)
-    report = benchmark.Report()
+    report = generations.Report()
     for call in (
         ParsedCall("find", {"id": "A-17"}),
         ParsedCall("find", {"id": "A-18"}),
         ParsedCall("find", {"id": 3}),
         ParsedCall("x", {}),
     ):
-        benchmark.check(call, tools, messages, report)
+        generations.check(call, tools, messages, report)
     assert (report.calls, report.quotes, report.broken_calls, report.invented_quotes) == (4, 2, 2, 1)

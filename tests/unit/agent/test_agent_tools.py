@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from mmagent.agent import Tool, ToolContext, ToolResult, load_tools, tool
+from mmagent.agent.tools.toolbox import check_deps
 from mmagent.content import Message, Quoted, text
 from mmagent.errors import ConfigurationError, NotFound, ToolError
 from mmagent.knowledge import Hit
@@ -179,6 +180,12 @@ def by_position(first: int, /) -> None: ...
 def takes_a_function(act: Callable[[], int]) -> None: ...
 def takes_an_object(thing: ToolError) -> None: ...
 def takes_a_tree(tree: Node) -> None: ...
+def wrong_default(count: int = "two") -> None: ...  # type: ignore[assignment]
+def no_default(name: str = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
+def two_contexts(one: ToolContext, other: ToolContext[int]) -> None: ...
+def hidden_context(ctx: ToolContext | None = None) -> None: ...
+def lost_type(first: int, second: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def several_words() -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -191,6 +198,11 @@ def takes_a_tree(tree: Node) -> None: ...
         (takes_a_function, "act"),
         (takes_an_object, "thing"),
         (takes_a_tree, "tree"),
+        (wrong_default, "count"),
+        (no_default, "name"),
+        (two_contexts, "other"),
+        (hidden_context, "ctx"),
+        (lost_type, "second"),
     ],
 )
 def test_a_signature_that_no_model_could_call_is_refused(function: Callable[..., Any], parameter: str) -> None:
@@ -205,10 +217,72 @@ def test_a_type_that_is_nowhere_is_told() -> None:
         tool(lost)
 
 
-@pytest.mark.parametrize(("options", "why"), [({"effect": "safe"}, "use one of read"), ({"name": "a b"}, "'a b'")])
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"effect": "safe"}, "use one of read"),
+        ({"name": "a b"}, "'a b'"),
+        ({"timeout": 0}, "a timeout of 0 s"),
+        ({"retries": 1}, "is unsafe and cannot be tried again"),
+        ({"effect": "read", "retries": -1}, "has -1 retries"),
+        ({"concurrency": 0}, "a concurrency of 0"),
+    ],
+)
 def test_wrong_options_are_told(options: dict[str, Any], why: str) -> None:
     with pytest.raises(ConfigurationError, match=why):
-        tool(**options)(test_a_type_that_is_nowhere_is_told)
+        tool(**options)(several_words)
+
+
+def test_options_that_there_are_not_are_refused() -> None:
+    with pytest.raises(TypeError, match="effects"):
+        tool(effects="read")(several_words)  # type: ignore[call-overload]
+
+
+def test_what_a_tool_declares_about_its_data() -> None:
+    plain, reading = tool(several_words), tool(effect="read")(several_words)
+    assert (plain.private, plain.untrusted, plain.sends, plain.retries, plain.isolate) == (False, True, True, 0, False)
+    assert not reading.sends and tool(effect="read", sends=True)(several_words).sends
+    assert not tool(sends=False)(several_words).sends
+    assert tool(private=True, untrusted=False)(several_words).private
+
+
+def test_what_is_returned_need_not_be_known() -> None:
+    def act(count: int) -> Nowhere: ...  # type: ignore[name-defined,empty-body]  # noqa: F821
+
+    assert list(tool(act).parameters["properties"]) == ["count"]
+
+
+def test_methods_and_callable_objects_are_tools_too() -> None:
+    class Counter:
+        def lookup(self, number: int) -> str:
+            """Look up."""
+            return f"order {number}"
+
+        async def __call__(self, number: int) -> str:
+            """Call."""
+            return f"call {number}"
+
+    method, called = tool(Counter().lookup), tool(name="counter")(Counter())
+    assert (method(1), method.kind, method.description) == ("order 1", "sync", "Look up.")
+    assert (called.kind, list(called.parameters["properties"])) == ("async", ["number"])
+
+
+class Shop:
+    pass
+
+
+def wants_a_shop(ctx: ToolContext[Shop]) -> None: ...
+def wants_anything(ctx: ToolContext) -> None: ...
+def wants_numbers(ctx: ToolContext[list[int]]) -> None: ...
+
+
+def test_deps_are_checked_against_what_the_tools_want() -> None:
+    tools = [tool(wants_a_shop), tool(wants_anything), tool(wants_numbers)]
+    check_deps(tools, Shop())
+    check_deps(tools[1:], None)
+    for deps, found in ((None, "None"), ("shop", "a str")):
+        with pytest.raises(ConfigurationError, match=f"wants_a_shop needs deps of type Shop, and they are {found}"):
+            check_deps(tools, deps)
 
 
 def hit(identity: str, score: float = 1.0) -> Hit:

@@ -10,7 +10,7 @@ from mmagent.agent import Agent
 from mmagent.chat.protocol import Capabilities, ModelDone, ModelEvent, ModelRequest, ModelText
 from mmagent.content import Message, ToolCallBlock, is_quote, text
 from mmagent.errors import ContextOverflow, ModelError
-from mmagent.events import HistoryCut, Usage
+from mmagent.events import HistoryCompacted, Usage
 from mmagent.testing import ScriptedModel
 
 
@@ -30,15 +30,15 @@ class Narrow:
         return len(request.messages)
 
 
-def test_the_oldest_turns_are_left_out_and_an_event_says_so() -> None:
+def test_the_oldest_turns_are_told_in_short_and_an_event_says_so() -> None:
     agent = Agent(Narrow())
-    answers, cuts = [], []
+    answers, compacted = [], []
     for _ in range(5):
         result = agent.run("and then?")
         answers.append(result.text)
-        cuts.append([event.turns for event in result.events if isinstance(event, HistoryCut)])
+        compacted.append([event.turns for event in result.events if isinstance(event, HistoryCompacted)])
     assert answers == ["2", "4", "4", "4", "4"]
-    assert cuts == [[], [], [1], [2], [3]]
+    assert compacted == [[], [], [2], [3], [4]]
     assert len(agent.session.messages) == 10, "nothing is lost from the session"
 
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import numpy
 import PIL.Image
 import pytest
 from pydantic import BaseModel
 
 from mmagent.agent import Agent, Tool, ToolContext, ToolResult, tool
-from mmagent.content import Image, Message, Quoted
+from mmagent.agent.tools.calls import perform
+from mmagent.content import Audio, Image, Message, Quoted
 from mmagent.errors import StoreError, ToolError
 from mmagent.events import ToolFinished
 from mmagent.media import BlobStore
+from mmagent.session.journal import Draft
 from mmagent.testing import ScriptedModel, call
 
 
@@ -47,9 +54,9 @@ async def finished(
     model = ScriptedModel([call(name, **args), "end"])
     events = (await Agent(model, [one], builtins=False, blobs=blobs).arun(question)).events
     event = next(event for event in events if isinstance(event, ToolFinished))
-    assert model.requests[1].messages[-1] == Message(
-        role="tool", content=event.content, tool_call_id=event.id, name=name
-    )
+    if all(block["type"] in ("text", "image") for block in event.content):  # others are put in words for this model
+        seen = model.requests[1].messages[-1].model_copy(update={"labels": ()})
+        assert seen == Message(role="tool", content=event.content, tool_call_id=event.id, name=name)
     return event
 
 
@@ -92,6 +99,148 @@ async def test_data_goes_beside_the_content_as_json(blobs: BlobStore) -> None:
 
     event = await finished(act, blobs)
     assert (words(event), event.data) == ("shown", [{"x": 1, "y": 2.0}])
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Colour.RED, '"red"'),
+        (datetime(2026, 1, 2, 3, 4), '"2026-01-02T03:04:00"'),
+        (UUID(int=5), '"00000000-0000-0000-0000-000000000005"'),
+        ({"when": date(2026, 1, 2), 5: {1}}, '{"when": "2026-01-02", "5": [1]}'),
+        ([[1, 2], [3, 4]], "[[1, 2], [3, 4]]"),
+        (numpy.float32(2.5), "2.5"),
+        (numpy.int64(3), "3"),
+        ({"n": numpy.int64(3)}, '{"n": 3}'),
+        (numpy.array([[1, 2]]), '{"shape": [1, 2], "dtype": "int64", "values": [[1, 2]]}'),
+        (
+            numpy.arange(2000.0),
+            '{"shape": [2000], "dtype": "float64", "min": 0.0, "max": 1999.0, "mean": 999.5, '
+            '"note": "2,000 values are too many to show"}',
+        ),
+        (b"plain text", "plain text"),
+        (ToolResult([ToolResult("a", data=1), "b"]), "a\nb"),
+        ("", ""),
+        ([], "[]"),
+    ],
+)
+async def test_what_libraries_give_is_shown_too(value: Any, shown: str, blobs: BlobStore) -> None:
+    def act() -> Any:
+        return value
+
+    assert words(await finished(act, blobs)) == shown
+
+
+async def test_files_are_shown_by_what_is_in_them(blobs: BlobStore, tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (3, 2)).save(tmp_path / "picture.dat", "PNG")
+    (tmp_path / "notes").write_text("grüße")
+    (tmp_path / "terms").write_bytes(b"%PDF-1.7 ...")
+
+    def act() -> Any:
+        return [tmp_path / "picture.dat", tmp_path / "notes", tmp_path / "terms", (tmp_path / "terms").read_bytes()]
+
+    event = await finished(act, blobs)
+    assert [block["type"] for block in event.content] == ["image", "text", "file", "file"]
+    assert words(event) == "grüße"
+    labels = [block["extras"]["label"] for block in event.content if block["type"] != "text"]
+    assert labels == ["act 1", "act 2", "act 3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "MediaError: .* is a folder; give one file of it"),
+        ("missing", "NotFound: there is no file .*; check the path"),
+        ("unknown", "MediaError: unknown of unknown type cannot be shown"),
+        ("archive", "MediaError: archive is no document: its content is application/zip"),
+    ],
+)
+async def test_files_that_cannot_be_shown_are_told(name: str, why: str, blobs: BlobStore, tmp_path: Path) -> None:
+    (tmp_path / "unknown").write_bytes(b"\x00\x01")
+    (tmp_path / "archive").write_bytes(b"PK\x03\x04")
+
+    def act() -> Path:
+        return tmp_path / name
+
+    event = await finished(act, blobs)
+    assert event.error is not None and re.match(f"act failed: {why}", event.error)
+
+
+async def test_recordings_are_kept_bit_for_bit(blobs: BlobStore) -> None:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, numpy.zeros(1600), 16_000, format="WAV")
+
+    def act() -> Any:
+        return ToolResult([Audio(file.getvalue()), "a second"])
+
+    event = await finished(act, blobs)
+    block: Any = event.content[0]
+    assert (block["type"], block["mime_type"], block["extras"]["seconds"]) == ("audio", "audio/wav", 0.1)
+    assert blobs.get(block["file_id"]) == file.getvalue()
+
+
+async def test_artifacts_are_for_programs_and_the_model_is_told_one_line(blobs: BlobStore, tmp_path: Path) -> None:
+    (tmp_path / "report.bin").write_bytes(bytes(1500))
+
+    @tool
+    def act() -> ToolResult:
+        return ToolResult("made it", artifacts=[tmp_path / "report.bin", b"%PDF-1.7"])
+
+    outcome = await perform(act, {}, ToolContext(), blobs, 10)
+    assert [block.get("text") for block in outcome.content] == [
+        "made it\n"
+        "[report.bin: 1,500 bytes, application/octet-stream; kept for the program]\n"
+        "[the file: 8 bytes, application/pdf; kept for the program]"
+    ]
+    assert [blobs.get(block["file_id"]) for block in outcome.artifacts] == [bytes(1500), b"%PDF-1.7"]
+
+
+async def test_tables_are_shown_as_tables(blobs: BlobStore) -> None:
+    pandas = pytest.importorskip("pandas")
+
+    def act() -> Any:
+        return ["orders:", pandas.DataFrame({"id": ["A|1", "B"], "price": [1.5, float("nan")]})]
+
+    def long() -> Any:
+        return pandas.Series(range(60), name="n", index=[f"row {row}" for row in range(60)])
+
+    assert words(await finished(act, blobs)) == ("orders:\n| id | price |\n| --- | --- |\n| A\\|1 | 1.5 |\n| B |  |")
+    lines = words(await finished(long, blobs)).splitlines()
+    assert lines[:3] == ["|  | n |", "| --- | --- |", "| row 0 | 0 |"]
+    assert lines[-1] == "[cut: these are the first 50 of 60 rows]"
+
+
+async def test_tables_of_polars_are_shown_alike(blobs: BlobStore) -> None:
+    polars = pytest.importorskip("polars")
+
+    def act() -> Any:
+        return polars.DataFrame({"id": ["A", None], "n": [1, 2]})
+
+    assert words(await finished(act, blobs)) == "| id | n |\n| --- | --- |\n| A | 1 |\n|  | 2 |"
+
+
+async def test_figures_are_shown_as_pictures(blobs: BlobStore) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+
+    def act() -> Any:
+        figure = figures.Figure(figsize=(2, 1), dpi=100)
+        figure.subplots().plot([1, 3, 2])
+        return [figure, "sales"]
+
+    def huge() -> Any:
+        return figures.Figure(figsize=(1000, 1000), dpi=100)
+
+    event = await finished(act, blobs)
+    assert [block["type"] for block in event.content] == ["image", "text"]
+    picture: Any = event.content[0]
+    assert blobs.open_image(picture["file_id"]).size == (200, 100)
+    assert str((await finished(huge, blobs)).error).startswith("huge failed: LimitError: the figure is 100,000 x")
 
 
 @pytest.mark.parametrize("wrapped", [lambda pixels: pixels, Image])
@@ -260,7 +409,7 @@ async def test_a_blocking_tool_does_not_block_the_event_loop(blobs: BlobStore, r
 async def test_long_output_is_cut_and_says_so(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     from mmagent.settings import Settings
 
-    monkeypatch.setattr("mmagent.agent.loop.settings", lambda: Settings(max_tool_output_chars=10))
+    monkeypatch.setattr("mmagent.agent.tools.calls.settings", lambda: Settings(max_tool_output_chars=10))
 
     def act() -> ToolResult:
         return ToolResult(["abcdef", PIL.Image.new("RGB", (1, 1)), "ghijklm"])
@@ -287,11 +436,12 @@ async def test_a_tool_never_runs_whose_intent_cannot_be_written(
     def act() -> None:
         ran.append(True)
 
-    def full(*_: object) -> None:
-        raise StoreError("the disk is full")
+    async def full(*drafts: Draft, **_: object) -> None:
+        if any(draft.kind == "intent" for draft in drafts):
+            raise StoreError("the disk is full")
 
     agent = Agent(ScriptedModel([call("act")]), [act], builtins=False, blobs=blobs)
-    monkeypatch.setattr(agent.session, "intend", full)
+    monkeypatch.setattr(agent.session, "record", full)
     with pytest.raises(StoreError, match="the disk is full"):
         await agent.arun("go")
     assert ran == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mmagent.agent import Agent, tool
-from mmagent.agent.toolbox import toolbox
+from mmagent.agent.tools.toolbox import toolbox
 from mmagent.chat.protocol import Capabilities
 from mmagent.errors import ConfigurationError, NotFound
 from mmagent.testing import ScriptedModel

@@ -406,7 +406,7 @@ async def test_what_a_model_said_before_it_failed_is_kept_as_interrupted(make: M
     agent = make(Breaks())
     await failed(agent, "go")
     assert spoken(agent) == [("user", "go"), ("assistant", "The answer ")]
-    assert agent.session.journal.read(agent.session.name)[-1].data["interrupted"] is True
+    assert agent.session.journal.read(agent.session.id)[-2].data["interrupted"] is True
 
 
 async def test_an_empty_answer_is_an_error(make: Make) -> None:

@@ -249,6 +249,15 @@ async def test_closing_the_stream_closes_the_models(blobs: BlobStore) -> None:
     assert fake.closed == [True]
 
 
+@pytest.mark.parametrize(("required", "choice"), [(True, "any"), ("find", "find")])
+async def test_a_call_that_is_required_is_asked_for(required: bool | str, choice: str, blobs: BlobStore) -> None:
+    model = Fake(chunks=[piece("find", '{"code": "A"}', "c1", 0)])
+    request = ModelRequest((user("Find A."),), blobs, tools=(FIND,), require_call=required)
+    assert calls_in(await ask(LangChainModel(model), request)) == [("find", {"code": "A"})]
+    ((_, sent),) = model.sent
+    assert sent["tool_choice"] == choice
+
+
 class RateLimitError(Exception):
     pass
 

@@ -3,19 +3,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage, trim_messages
 from langchain_core.tools import tool
 from PIL import Image as Pillow
 from pydantic import BaseModel
 
-from mmagent.chat import ModelRequest, ToolSpec, as_langchain
-from mmagent.content import Image
+from mmagent.agent.tools.langchain import as_langchain
+from mmagent.chat import ModelDone, ModelRequest, ToolSpec
+from mmagent.chat.langchain_export import ChatMMAgent
+from mmagent.content import Image, Message
 from mmagent.errors import ConfigurationError, MediaError, ModelError
 from mmagent.media import BlobStore
 from mmagent.testing import ScriptedModel, call
@@ -148,13 +152,47 @@ def test_errors_of_the_model_arrive_as_they_are(blobs: BlobStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "offered"),
-    [("auto", ["lookup_order", "look"]), ("none", []), ("any", ["lookup_order", "look"]), ("look", ["look"])],
+    ("choice", "required"),
+    [
+        (None, False),
+        ("auto", False),
+        ("any", True),
+        ("required", True),
+        (True, True),
+        ("look", "look"),
+        ({"type": "function", "function": {"name": "look"}}, "look"),
+    ],
 )
-def test_tool_choice_decides_what_is_offered(choice: str, offered: list[str], blobs: BlobStore) -> None:
+def test_tool_choice_decides_what_must_be_called(choice: Any, required: bool | str, blobs: BlobStore) -> None:
     model = ScriptedModel([call("look", x=1)])
     as_langchain(model, blobs=blobs).bind_tools([lookup_order, look], tool_choice=choice).invoke("Hi.")
-    assert [spec.name for spec in model.requests[0].tools] == offered
+    assert [spec.name for spec in model.requests[0].tools] == ["lookup_order", "look"]
+    assert model.requests[0].require_call == required
+
+
+def test_the_tool_choice_none_offers_nothing(blobs: BlobStore) -> None:
+    model = ScriptedModel(["Hi."])
+    as_langchain(model, blobs=blobs).bind_tools([look], tool_choice="none").invoke("Hi.")
+    assert model.requests[0].tools == ()
+
+
+def test_a_call_of_another_tool_than_the_chosen_one_is_an_error(blobs: BlobStore) -> None:
+    chat = as_langchain(ScriptedModel([call("look", x=1)]), blobs=blobs)
+    with pytest.raises(ModelError, match="scripted was to call lookup_order and called look"):
+        chat.bind_tools([lookup_order, look], tool_choice="lookup_order").invoke("Hi.")
+
+
+def test_a_tool_that_runs_at_a_provider_is_refused(blobs: BlobStore) -> None:
+    chat = as_langchain(ScriptedModel(["ok"]), blobs=blobs).bind_tools([{"type": "web_search_preview"}])
+    with pytest.raises(ConfigurationError, match="'web_search_preview' runs at its provider"):
+        chat.invoke("Hi.")
+
+
+@pytest.mark.parametrize(("parallel", "count"), [(None, 2), (True, 2), (False, 1)])
+def test_calls_come_together_unless_that_is_unwanted(parallel: bool | None, count: int, blobs: BlobStore) -> None:
+    model = ScriptedModel([[call("look", x=1), call("look", x=2)]])
+    answer = as_langchain(model, blobs=blobs).bind_tools([look], parallel_tool_calls=parallel).invoke("Hi.")
+    assert [made["args"]["x"] for made in answer.tool_calls] == [1, 2][:count]
 
 
 def test_words_where_a_call_was_demanded_are_an_error(blobs: BlobStore) -> None:
@@ -265,3 +303,171 @@ def test_our_own_blocks_are_taken_as_they_are(blobs: BlobStore) -> None:
     admitted = blobs.admit(Image(Pillow.new("RGB", (4, 4), "red")))
     request = ask_about(blobs, dict(admitted))
     assert request.messages[1].media[0]["file_id"] == admitted["file_id"]
+
+
+def heard(blobs: BlobStore, *messages: Any) -> tuple[Message, ...]:
+    """What our model is told of LangChain's messages."""
+    model = ScriptedModel(["ok"])
+    as_langchain(model, blobs=blobs).invoke(list(messages))
+    return model.requests[0].messages
+
+
+def test_messages_of_one_role_in_a_row_are_one(blobs: BlobStore) -> None:
+    system, user, assistant, last = heard(
+        blobs,
+        SystemMessage("Be kind."),
+        SystemMessage("Be brief."),
+        HumanMessage("Hi."),
+        HumanMessage("Anybody?"),
+        AIMessage("Yes."),
+        AIMessage("Hello."),
+        HumanMessage("Good."),
+    )
+    assert system.text == "Be kind.\nBe brief."
+    assert user.text == "Hi.\nAnybody?"
+    assert assistant.text == "Yes.\nHello."
+    assert last.text == "Good."
+
+
+def test_what_another_provider_put_into_its_answer_is_left_out(blobs: BlobStore) -> None:
+    calls = [{"name": "look", "args": {"x": 1}, "id": "c1"}]
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "EqQB"}
+    used = {"type": "tool_use", "id": "c1", "name": "look", "input": {"x": 1}}
+    for given in (
+        AIMessage([thought, {"type": "text", "text": "Look."}, used], tool_calls=calls),
+        AIMessage("Look.", tool_calls=calls, additional_kwargs={"reasoning_content": "Hm."}),
+    ):
+        _, assistant, _ = heard(blobs, HumanMessage("Hi."), given, ToolMessage("done", tool_call_id="c1"))
+        assert [block["type"] for block in assistant.content] == ["text", "tool_call"]
+
+
+def test_a_result_gets_its_tools_name_and_says_that_it_failed(blobs: BlobStore) -> None:
+    called = AIMessage("", tool_calls=[{"name": "look", "args": {"x": 1}, "id": "c1"}])
+    *_, result = heard(blobs, HumanMessage("Hi."), called, ToolMessage("no light", tool_call_id="c1", status="error"))
+    assert (result.name, result.text) == ("look", "error: no light")
+
+
+def test_a_picture_in_a_result_comes_in_both_forms(blobs: BlobStore) -> None:
+    called = AIMessage("", tool_calls=[{"name": "look", "args": {"x": 1}, "id": "c1"}])
+    url = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + base64.b64encode(png("red")).decode()}}
+    for form in (block(png("red")), url):
+        *_, result = heard(blobs, HumanMessage("Hi."), called, ToolMessage([form], tool_call_id="c1"))
+        assert [blobs.get(media["file_id"]) for media in result.media] == [png("red")]
+
+
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+def test_the_raw_message_comes_with_what_was_read_in_it(method: Any, blobs: BlobStore) -> None:
+    args = {"order_id": "A17", "lamps": 2}
+    model = ScriptedModel([call("Order", **args) if method == "function_calling" else json.dumps(args)])
+    chat = as_langchain(model, blobs=blobs).with_structured_output(Order, method=method, include_raw=True)
+    got: Any = chat.invoke("What?")
+    assert got["parsed"] == Order(order_id="A17", lamps=2)
+    assert got["parsing_error"] is None
+    assert isinstance(got["raw"], AIMessage)
+    if method == "function_calling":
+        assert model.requests[0].require_call is True
+
+
+def test_a_wrong_answer_comes_with_its_error_where_the_raw_message_does(blobs: BlobStore) -> None:
+    chat = as_langchain(ScriptedModel(['{"lamps": 2}']), blobs=blobs).with_structured_output(Order, include_raw=True)
+    got: Any = chat.invoke("What?")
+    assert got["parsed"] is None
+    assert "order_id" in str(got["parsing_error"])
+
+
+def test_any_object_and_a_schema_without_a_title_will_do(blobs: BlobStore) -> None:
+    model = ScriptedModel(['{"a": 1}'] * 2)
+    chat = as_langchain(model, blobs=blobs)
+    assert chat.with_structured_output(None, method="json_mode").invoke("What?") == {"a": 1}
+    plain = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    assert chat.with_structured_output(plain).invoke("What?") == {"a": 1}
+    assert [request.output for request in model.requests] == [{"type": "object"}, plain]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"schema": Order, "method": "magic"}, "there is no method 'magic'"),
+        ({"schema": Order, "tools": []}, "there is no argument tools"),
+        ({"schema": None}, "json_schema needs a schema"),
+    ],
+)
+def test_structured_output_says_what_it_cannot_do(arguments: Any, message: str, blobs: BlobStore) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        as_langchain(ScriptedModel([]), blobs=blobs).with_structured_output(**arguments)
+
+
+class Cut(ScriptedModel):
+    """A model whose answers end where max_tokens is."""
+
+    async def stream(self, request: ModelRequest) -> Any:
+        async for event in super().stream(request):
+            yield ModelDone(event.usage, "length") if isinstance(event, ModelDone) else event
+
+
+def test_a_cut_answer_is_no_answer_where_it_had_to_be_whole(blobs: BlobStore) -> None:
+    chat = as_langchain(Cut(['{"order_id": "A', "", "Once upon"]), blobs=blobs)
+    with pytest.raises(ModelError, match="max_tokens, which is 9, cut the answer of scripted short"):
+        chat.with_structured_output(Order).invoke("What?", max_tokens=9)
+    with pytest.raises(ModelError, match="cut the call of scripted short"):
+        chat.bind_tools([look], tool_choice="any").invoke("What?")
+    assert chat.invoke("A story, please.").response_metadata["finish_reason"] == "length"
+
+
+def test_a_model_keeps_its_sampling_and_a_call_may_change_it(blobs: BlobStore) -> None:
+    model = ScriptedModel(["ok"] * 2)
+    chat = ChatMMAgent(chat=model, blobs=blobs, temperature=0.5, top_k=7, stop=["END"], seed=1)
+    chat.invoke("Hi.")
+    chat.invoke("Hi.", temperature=0.0, stop=["."])
+    first, second = (request.sampling for request in model.requests)
+    assert (first.temperature, first.top_k, first.stop, first.seed) == (0.5, 7, ("END",), 1)
+    assert (second.temperature, second.top_k, second.stop) == (0.0, 7, (".",))
+
+
+def test_tokens_are_the_models_own(blobs: BlobStore) -> None:
+    chat = as_langchain(ScriptedModel([]), blobs=blobs)
+    assert chat.get_num_tokens("one two three") == 3
+    assert chat.get_num_tokens_from_messages([HumanMessage(content=[block(png("red"))])]) == 1
+    kept = trim_messages([HumanMessage("a b c"), HumanMessage("d e")], max_tokens=3, token_counter=chat)
+    assert [message.text for message in kept] == ["d e"]
+
+
+def test_langchain_can_read_what_the_model_can_do(blobs: BlobStore) -> None:
+    profile = as_langchain(ScriptedModel([]), blobs=blobs).profile
+    assert profile is not None
+    assert profile["image_inputs"]
+    assert profile["image_tool_message"]
+    assert profile["tool_choice"]
+    assert not profile["image_url_inputs"]
+
+
+async def test_leaving_or_cancelling_an_async_stream_cancels_the_model(blobs: BlobStore) -> None:
+    left, cancelled = Watched(["word " * 100_000]), Watched(["word " * 100_000])
+    stream = as_langchain(left, blobs=blobs).astream("Go on.")
+    assert (await anext(stream)).text == "word "
+    await stream.aclose()  # type: ignore[attr-defined]
+    await until(lambda: left.closed)
+    task = asyncio.create_task(as_langchain(cancelled, blobs=blobs).ainvoke("Go on."))
+    await until(lambda: bool(cancelled.requests))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cancelled.closed
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0)
+
+
+async def test_many_questions_at_once(blobs: BlobStore) -> None:
+    chat = as_langchain(ScriptedModel([lambda request: request.messages[-1].text] * 40), blobs=blobs)
+    questions: list[Any] = [f"question {number}" for number in range(20)]
+    assert [answer.text for answer in chat.batch(questions)] == questions
+    assert [answer.text for answer in await chat.abatch(questions)] == questions
+
+
+def test_what_is_no_model_of_ours_is_refused(blobs: BlobStore) -> None:
+    with pytest.raises(ConfigurationError, match="a ChatMMAgent is no model of mmagent"):
+        as_langchain(as_langchain(ScriptedModel([]), blobs=blobs), blobs=blobs)  # type: ignore[arg-type]

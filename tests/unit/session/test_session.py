@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mmagent.content import Message, ToolCallBlock, text
-from mmagent.errors import InputError, StoreError
-from mmagent.session import Entry, Session, SqliteJournal, replay
+from mmagent.errors import InputError, NotFound, StoreError, StoreLocked
+from mmagent.session import Draft, Entry, MemoryJournal, Session, replay
 
 
 def user(words: str) -> Message:
@@ -34,20 +34,20 @@ def of(*items: Message | tuple[str, str]) -> tuple[Message, ...]:
         if isinstance(item, Message):
             kind, data = "message", {"message": item.model_dump(mode="json", exclude_none=True)}
         else:
-            kind, data = "tool_intent", {"id": item[0], "name": "pay", "effect": item[1], "args": {}}
-        entries.append(Entry(seq, kind, data, ""))
-    return replay(entries)
+            kind, data = "intent", {"id": item[0], "name": "pay", "effect": item[1], "key": "", "digest": ""}
+        entries.append(Entry(seq, kind, data))
+    return replay(entries).all_messages()
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "a b", "x" * 65, "a\nb", "a\n"])
 def test_names_that_cannot_be_used_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="cannot be called"):
-        Session(name, SqliteJournal())
+        Session(name, MemoryJournal())
 
 
 @pytest.mark.parametrize("name", ["a", "Kunde-7", "müller.2026_11", "1"])
 def test_names_of_letters_digits_and_marks_are_fine(name: str) -> None:
-    assert Session(name, SqliteJournal()).messages == ()
+    assert Session(name, MemoryJournal()).messages == ()
 
 
 def test_a_session_goes_on_after_a_restart(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_outcomes_stand_in_the_order_of_the_calls() -> None:
     [
         (None, "error: interrupted"),
         ("read", "error: interrupted"),
-        ("idempotent", "error: interrupted"),
+        ("idempotent", "error: interrupted; it is unknown whether pay took effect"),
         ("unsafe", "error: interrupted; it is unknown whether pay took effect"),
     ],
 )
@@ -151,7 +151,7 @@ def test_outcomes_of_no_call_and_second_outcomes_are_left_out() -> None:
 
 
 def test_kinds_of_later_versions_are_passed_over_but_unknown_messages_are_not() -> None:
-    assert replay([Entry(1, "summary", {"x": 1}, "")]) == ()
+    assert replay([Entry(1, "summary", {"x": 1}, "")]).all_messages() == ()
     with pytest.raises(StoreError, match="entry 1 of the session"):
         replay([Entry(1, "message", {"message": {"role": "prophet", "content": []}}, "")])
 
@@ -186,3 +186,140 @@ async def test_a_turn_that_gave_up_waiting_is_not_waited_for() -> None:
                 raise AssertionError("two turns at once")
     async with asyncio.timeout(5), session.turn():
         pass
+
+
+def test_a_turn_is_never_beside_one_of_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmagent.session.session.LEASE_SECONDS", 0.05)
+    one, other = (Session.open("a", tmp_path / "s.sqlite3") for _ in range(2))
+
+    async def both() -> None:
+        async with one.turn():
+            with pytest.raises(StoreLocked, match="in the middle of a turn"):
+                async with other.turn():
+                    raise AssertionError("two turns at once")
+        async with other.turn():
+            pass
+
+    asyncio.run(both())
+
+
+def spoken(journal: MemoryJournal | None = None, turns: int = 3) -> Session:
+    session = Session("a", journal or MemoryJournal())
+    for number in range(1, turns + 1):
+        session.append(user(f"question {number}"))
+        session.append(Message(role="assistant", content=(text(f"answer {number}"),)))
+        session.write(Draft("ended", {"how": "finished"}))
+    return session
+
+
+def texts(session: Session) -> list[str]:
+    return [message.text for message in session.messages]
+
+
+def test_rewinding_takes_turns_back_and_gives_the_question() -> None:
+    session = spoken()
+    assert session.rewind(2).text == "question 2"
+    assert texts(session) == ["question 1", "answer 1"]
+    session.append(user("instead"))
+    assert texts(session) == ["question 1", "answer 1", "instead"]
+    assert [message.text for message in session.state.messages] == texts(session)
+    assert session.rewind(2).text == "question 1"
+    assert texts(session) == []
+    with pytest.raises(InputError, match="has 0 turns; 1 cannot be taken back"):
+        session.rewind()
+
+
+def test_another_handle_sees_that_turns_were_taken_back(tmp_path: Path) -> None:
+    one, other = (Session.open("a", tmp_path / "s.sqlite3") for _ in range(2))
+    one.append(user("first"))
+    one.append(user("second"))
+    assert len(other.refresh().messages) == 2
+    version = other.state.version
+    one.rewind()
+    assert [message.text for message in other.refresh().messages] == ["first"]
+    assert other.state.version > version
+
+
+def test_a_fork_goes_its_own_way() -> None:
+    session = spoken()
+    whole, part = session.fork(), session.fork("other", turns=1)
+    assert (whole.name, texts(whole)) == ("a-2", texts(session))
+    assert texts(part) == ["question 1", "answer 1"]
+    part.append(user("elsewhere"))
+    assert len(session.messages) == 6
+    assert session.fork().name == "a-3"
+    with pytest.raises(InputError, match="other"):
+        session.fork("other")
+    with pytest.raises(NotFound, match="nothing to copy"):
+        Session("new", MemoryJournal()).fork()
+
+
+def test_a_renamed_session_goes_on_under_its_new_name_only() -> None:
+    journal = MemoryJournal()
+    session = spoken(journal)
+    session.rename("b")
+    assert texts(Session("b", journal)) == texts(session)
+    assert Session("a", journal).messages == ()
+    with pytest.raises(InputError, match="cannot be called"):
+        session.rename("../c")
+
+
+def test_a_deleted_session_is_gone_and_may_begin_again() -> None:
+    journal = MemoryJournal()
+    session = spoken(journal)
+    session.delete()
+    assert session.messages == () and journal.sessions() == []
+    session.append(user("anew"))
+    assert texts(session) == ["anew"]
+
+
+async def test_what_is_in_a_turn_cannot_be_changed_from_outside() -> None:
+    session = spoken()
+    async with session.turn():
+        for change in (session.rewind, session.delete, lambda: session.rename("b")):
+            with pytest.raises(StoreLocked):
+                change()
+
+
+def test_the_window_begins_at_the_last_compaction_and_the_conversation_does_not() -> None:
+    session = spoken()
+    short = Message(role="user", content=(text("in short"),), labels=("untrusted",))
+    data = {"through": 6, "turns": 2, "messages": [short.model_dump(mode="json", exclude_defaults=True)]}
+    session.write(Draft("compaction", data))
+    assert [message.text for message in session.state.messages] == ["in short", "question 3", "answer 3"]
+    assert session.state.labels == {"untrusted"}
+    assert texts(session)[0] == "question 1" and len(session.messages) == 6
+    again = Session("a", session.journal)
+    assert again.refresh().messages == session.state.messages
+    session.rewind()  # behind the compaction
+    assert (
+        [message.text for message in session.state.messages]
+        == texts(session)
+        == ["question 1", "answer 1", "question 2", "answer 2"]
+    )
+
+
+def test_a_state_is_the_same_read_at_once_or_entry_by_entry(tmp_path: Path) -> None:
+    session = Session.open("a", tmp_path / "s.sqlite3")
+    session.append(user("pay"))
+    session.append(asks("1", "2"))
+    session.write(
+        Draft("intent", {"id": "1", "name": "pay", "effect": "unsafe", "key": "", "digest": ""}),
+        Draft("asked", {"id": "2", "name": "pay", "args": {}, "digest": "d", "why": "w"}),
+        Draft("plan", {"steps": [{"text": "pay", "status": "active"}]}),
+        Draft("opened", {"groups": ["billing"]}),
+        Draft("handoff", {"agent": "other", "reason": ""}),
+        Draft("picture", {"file_id": "sha256:0", "level": "caption", "note": "n"}),
+        Draft("picture", {"file_id": "sha256:0", "pinned": True}),
+    )
+    session.append(result("1", "paid"))
+    state = session.state
+    assert list(state.pending) == ["2"] and state.digests == {"2": "d"} and state.agent == "other"
+    assert state.opened == {"billing"} and state.plan[0].text == "pay" and state.unfinished
+    assert (state.pictures["sha256:0"].level, state.pictures["sha256:0"].pinned) == ("caption", True)
+    other = Session.open("a", tmp_path / "s.sqlite3").refresh()
+    assert {**vars(other), "version": 0} == {**vars(state), "version": 0}
+    session.write(Draft("decided", {"id": "2", "digest": "d", "allowed": True, "reason": ""}))
+    assert not state.pending and state.decided["2"]["allowed"]
+    session.write(Draft("intent", {"id": "2", "name": "pay", "effect": "unsafe", "key": "", "digest": "d"}))
+    assert not state.decided

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mmagent.agent import Agent
-from mmagent.agent.prompt import tool_specs
+from mmagent.agent.context.prompt import tool_specs
 from mmagent.chat.conversation import _function, _message
 from mmagent.content import Message
 from mmagent.model.tokenizer import chat_template
