@@ -124,12 +124,12 @@ class Message(BaseModel):
     @property
     def media(self) -> tuple[MediaBlock, ...]:
         """All media blocks, in order."""
-        return tuple(block for block in self.content if block["type"] in ("image", "audio", "video", "file"))
+        return tuple([block for block in self.content if block["type"] in ("image", "audio", "video", "file")])
 
     @property
     def tool_calls(self) -> tuple[ToolCallBlock, ...]:
         """All tool calls, in order."""
-        return tuple(block for block in self.content if block["type"] == "tool_call")
+        return tuple([block for block in self.content if block["type"] == "tool_call"])
 
 
 def text(value: str) -> TextBlock:

@@ -246,7 +246,7 @@ class Turn:
             ) from error
         message = _said("".join(words), calls, "".join(thoughts).strip())
         if not calls:
-            await self.session.record(draft(message), message=message)
+            await self.session.record(draft(message))
         return message
 
     async def _stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:

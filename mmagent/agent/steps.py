@@ -184,7 +184,7 @@ class Calls:
         message = Message(
             role="tool", content=outcome.content, tool_call_id=call["id"], name=call["name"], labels=job.labels
         )
-        await turn.session.record(draft(message, artifacts=outcome.artifacts), *drafts, message=message)
+        await turn.session.record(draft(message, artifacts=outcome.artifacts), *drafts)
         if event:
             turn.emit(event)
         turn.emit(

@@ -42,6 +42,15 @@ CITED = "cited"
 ENDED = "ended"
 """The end of a turn: ``{"how": "finished" | "failed" | "cancelled", "usage", "citations", "error"}``."""
 
+
+@dataclass(frozen=True)
+class Said(Draft):
+    """The entry of a message that is not written yet."""
+
+    message: Message
+    """It need not be parsed again."""
+
+
 Level: TypeAlias = Literal["full", "smaller", "caption", "reference"]
 
 
@@ -182,8 +191,10 @@ class State:
         return Message(role="tool", content=(text(why),), tool_call_id=call.call["id"], name=call.call["name"])
 
     def _add(self, message: Message, seq: int) -> None:
-        self.labels |= set(message.labels)
-        self.media.extend(block for block in message.media if block["type"] == "image")
+        if message.labels:
+            self.labels |= set(message.labels)
+        if media := message.media:
+            self.media.extend(block for block in media if block["type"] == "image")
         if message.role == "tool":
             self._answer(message, seq)
             return
@@ -258,7 +269,7 @@ def replay(entries: Iterable[Entry], *, whole: bool = False) -> State:
     return state
 
 
-def draft(message: Message, *, interrupted: bool = False, artifacts: Sequence[MediaBlock] = ()) -> Draft:
+def draft(message: Message, *, interrupted: bool = False, artifacts: Sequence[MediaBlock] = ()) -> Said:
     """The entry of a message.
 
     Args:
@@ -271,7 +282,7 @@ def draft(message: Message, *, interrupted: bool = False, artifacts: Sequence[Me
         data["interrupted"] = True
     if artifacts:
         data["artifacts"] = list(artifacts)
-    return Draft(MESSAGE, data)
+    return Said(MESSAGE, data, message)
 
 
 def _counting(entries: Iterable[Entry]) -> list[Entry]:

@@ -15,7 +15,7 @@ from mmagent.content import Message
 from mmagent.errors import InputError, NotFound, StoreLocked
 from mmagent.session.journal import Draft, Entry, Journal
 from mmagent.session.memory import MemoryJournal
-from mmagent.session.replay import REWOUND, State, draft, replay
+from mmagent.session.replay import REWOUND, Said, State, draft, replay
 
 _NAME = re.compile(r"\w[\w.-]{0,63}")
 _WAIT_SECONDS = 0.01
@@ -141,13 +141,12 @@ class Session:
         """
         self.write(draft(message, interrupted=interrupted))
 
-    def write(self, *drafts: Draft, flush: bool = True, message: Message | None = None) -> None:
+    def write(self, *drafts: Draft, flush: bool = True) -> None:
         """Add entries, all of them or none.
 
         Args:
             drafts: What to add.
             flush: Whether a power cut cannot lose it either; the end of the process never can.
-            message: The message of the first, where it is one, to save parsing it again.
 
         Raises:
             StoreError: They cannot be written; the session is as it was.
@@ -162,14 +161,14 @@ class Session:
                 self.refresh()
                 return
             for seq, one in enumerate(drafts, start=first):
-                self._state.apply(Entry(seq, one.kind, one.data), message if seq == first else None)
+                self._state.apply(Entry(seq, one.kind, one.data), one.message if isinstance(one, Said) else None)
 
-    async def record(self, *drafts: Draft, flush: bool = False, message: Message | None = None) -> None:
+    async def record(self, *drafts: Draft, flush: bool = False) -> None:
         """`write` for an event loop. A thread waits for a slow disk or server; a fast disk is faster than a thread."""
         if not self.journal.quick or (flush and self._slow_flush):
-            await _to_the_end(lambda: self.write(*drafts, flush=flush, message=message))
+            await _to_the_end(lambda: self.write(*drafts, flush=flush))
         else:
-            self.write(*drafts, flush=flush, message=message)
+            self.write(*drafts, flush=flush)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[State]:

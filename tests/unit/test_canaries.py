@@ -85,7 +85,8 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     logger = logging.getLogger("mmagent")
-    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
     spans, metrics = InMemorySpanExporter(), InMemoryMetricReader()
     tracers, meters = TracerProvider(), MeterProvider([metrics])
@@ -95,6 +96,7 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     yield Watch(tmp_path, log, spans, metrics)
     telemetry._state = before
     meters.shutdown()
+    logger.setLevel(level)
     logger.removeHandler(handler)
 
 

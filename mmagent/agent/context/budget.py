@@ -45,6 +45,7 @@ class Budget:
         self.limit = context - min(sampling.max_tokens, context // 4)
         """Tokens that a prompt may have."""
         self._sizes: dict[Any, int] = {}
+        self._of_tools: tuple[Any, Any, int] | None = None
 
     @property
     def full(self) -> float:
@@ -103,8 +104,12 @@ class Budget:
 
     def bound_of_tools(self, tools: Sequence[ToolSpec], output: dict[str, Any] | None) -> int:
         """No fewer tokens than tools and an output schema add to a prompt."""
+        if self._of_tools and self._of_tools[0] is tools and self._of_tools[1] is output:
+            return self._of_tools[2]
         written = json.dumps([[tool.name, tool.description, tool.parameters] for tool in tools] + [output])
-        return TOOLS_TOKENS + MESSAGE_TOKENS * len(tools) + TOOL_BYTES * len(written)
+        bound = TOOLS_TOKENS + MESSAGE_TOKENS * len(tools) + TOOL_BYTES * len(written)
+        self._of_tools = (tools, output, bound)
+        return bound
 
 
 def _bytes(value: str) -> int:

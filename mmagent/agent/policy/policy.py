@@ -31,6 +31,9 @@ class Verdict:
     """For a person who is asked, and for the model when the call is denied."""
 
 
+_ALLOWED = Verdict("allow", "nothing forbids it")
+
+
 class Policy:
     """Rules over tool calls. ``deny`` beats ``ask``, ``ask`` beats ``allow``; the order of rules does not count.
 
@@ -83,6 +86,8 @@ class Policy:
             return Verdict("deny", f"the policy could not judge the call ({type(error).__name__})")
 
     def _judge(self, case: Case) -> Verdict:
+        if not self.rules and self.otherwise == "allow" and "untrusted" not in case.labels:
+            return _ALLOWED
         named = [rule for rule in self.rules if rule.names(case.tool)]
         if named:
             case = replace(case, args=jsonable(case.args))
@@ -97,7 +102,7 @@ class Policy:
             reasons.append(f"no rule allows {case.tool.name} with these arguments")
         if why := "; ".join(filter(None, reasons)):
             return Verdict("ask", why)
-        return Verdict("allow", allows or "nothing forbids it")
+        return Verdict("allow", allows or _ALLOWED.why)
 
     def _built_in(self, case: Case, *, trusted: bool) -> str:
         """Why a call asks whatever the rules allow, or nothing."""

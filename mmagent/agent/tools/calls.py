@@ -117,8 +117,9 @@ async def run_once(
 ) -> Outcome:
     """One run of the tool, of at most ``timeout`` seconds, which gives at most ``limit`` characters of text."""
     clock = asyncio.timeout(timeout)
-    left = threading.Event()
+    left: threading.Event | None = None
     if tool.context_parameter or tool.isolate or tool.kind not in ("sync", "async"):
+        left = threading.Event()
         context = replace(context, cancelled=left, on_progress=_reporter(context.on_progress, left))
     try:
         async with clock:
@@ -140,7 +141,8 @@ async def run_once(
     except (Exception, SystemExit) as error:
         return failure(_crash(tool, error), crashed=True)
     finally:
-        left.set()
+        if left is not None:
+            left.set()
 
 
 async def _run(tool: AnyTool, arguments: dict[str, Any], context: ToolContext[Any], parts: Parts) -> Outcome:
