@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import operator
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,7 +35,7 @@ from mmagent.events import (
     ToolProgress,
     TurnPaused,
 )
-from mmagent.redact import has_secrets, lost_secrets, without_secrets
+from mmagent.redact import lost_secrets, without_secrets
 from mmagent.session.journal import Draft
 from mmagent.session.replay import ASKED, CITED, DECIDED, HANDOFF, INTENT, OPENED, PLAN, OpenCall, State, draft
 from mmagent.settings import settings
@@ -122,7 +123,8 @@ class Calls:
         except ToolError as error:
             job.outcome = failure(str(error))
             return job
-        if not (job.intended and job.unsafe) and lost_secrets(call["args"], job.tool.parameters):
+        known = not (job.intended and job.unsafe)
+        if known and job.tool.has_secrets and lost_secrets(call["args"], job.tool.parameters):
             job.outcome = failure(f"{call['name']} did not run: secrets are not kept, so its are gone; give them again")
             return job
         if job.intended:  # by a process that is gone; it was allowed then
@@ -145,14 +147,15 @@ class Calls:
     def kept(self, call: ToolCallBlock) -> ToolCallBlock:
         """The call as it is journaled and told: without arguments that are secrets."""
         tool = self.turn.tools.get(call["name"])
-        if tool is None or not has_secrets(tool.parameters):
+        if tool is None or not tool.has_secrets:
             return call
         return {**call, "args": without_secrets(call["args"], tool.parameters)}
 
     def without_secrets(self, message: Message) -> Message:
         """The message, its calls as they are kept."""
-        blocks = tuple(self.kept(block) if block["type"] == "tool_call" else block for block in message.content)
-        return message.model_copy(update={"content": blocks})
+        blocks = tuple([self.kept(block) if block["type"] == "tool_call" else block for block in message.content])
+        same = all(map(operator.is_, blocks, message.content))
+        return message if same else message.model_copy(update={"content": blocks})
 
     def _judge(self, tool: AnyTool, args: dict[str, Any]) -> Verdict:
         turn = self.turn

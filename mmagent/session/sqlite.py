@@ -1,7 +1,7 @@
 """The journal in one SQLite file: for one machine and any number of processes on it. It knows no message or model.
 
 Every entry has a checksum and every session a count, so that what was damaged is refused and never passed on. Words
-enter the search index with the next flush, or when somebody searches: an append without a flush takes half the time so.
+enter the search index some entries later, or when somebody searches: an append takes half the time so.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from mmagent.session.sqlite_schema import (
 )
 
 _INFO = "s.id, s.name, s.parent, s.entries, s.created, s.updated, s.checksum"
+_SEARCHABLE_EVERY = 64
+"""Entries after which their words enter the search index, which takes some milliseconds; a search does it anyway."""
 _LAST_USED_FIRST = (
     "ORDER BY coalesce((SELECT e.id FROM entries e WHERE e.session = s.id AND e.seq = s.entries), s.since) DESC,"
     " s.rowid DESC"
@@ -54,6 +56,7 @@ class SqliteJournal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._turns = path.with_name(path.name + "-turns")
+        self._unsearchable = 0
         self._database = Database(path, prepare)
 
     def create(self, name: str, *, parent: str | None = None) -> str:
@@ -79,8 +82,10 @@ class SqliteJournal:
             last = int(counted[0][0])
             for seq, (kind, data, parsed) in enumerate(rows, last - len(rows) + 1):
                 row = add_entry(connection, session, seq, kind, data, now, parsed)
-            if flush:
+            self._unsearchable += len(rows)
+            if flush and self._unsearchable >= _SEARCHABLE_EVERY:
                 make_searchable(connection)
+                self._unsearchable = 0
         if flush and row:
             self._database.acknowledge(row)
         return last

@@ -201,7 +201,7 @@ async def ship(address: dict[str, str], items: list[dict[str, Any]], ctx: Contex
     return ctx.deps.happened("ship", address=address, items=items)
 
 
-@tool(effect="idempotent")
+@tool(effect="idempotent", sends=False)
 async def put_file(path: str, text: str, ctx: Context) -> str:
     return ctx.deps.happened("put_file", path=path, text=text)
 

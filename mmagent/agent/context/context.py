@@ -51,6 +51,8 @@ class _Memory:
     """What else was in a request, its exact tokens, and `bound` at that time."""
 
 
+_MODELS = 4
+"""How many models of a session are remembered; a model that was forgotten is shown the conversation anew."""
 _MEMORIES: WeakKeyDictionary[Session, dict[Any, _Memory]] = WeakKeyDictionary()
 
 
@@ -87,6 +89,8 @@ class Context:
         key = (id(model), id(blobs), readable, sampling, self.compaction)
         memories = _MEMORIES.setdefault(session, {})
         if key not in memories:
+            if len(memories) == _MODELS:
+                del memories[next(iter(memories))]
             shown = Shown(model.capabilities, blobs, readable=readable)
             budget = Budget(model, blobs, sampling, self.compaction.at)
             memories[key] = _Memory(model, blobs, shown, budget, Ladder(shown, budget))

@@ -86,8 +86,9 @@ class Policy:
             return Verdict("deny", f"the policy could not judge the call ({type(error).__name__})")
 
     def _judge(self, case: Case) -> Verdict:
-        if not self.rules and self.otherwise == "allow" and "untrusted" not in case.labels:
-            return _ALLOWED
+        if not self.rules and self.otherwise == "allow":
+            why = self._built_in(case, trusted=False)
+            return Verdict("ask", why) if why else _ALLOWED
         named = [rule for rule in self.rules if rule.names(case.tool)]
         if named:
             case = replace(case, args=jsonable(case.args))

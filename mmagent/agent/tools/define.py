@@ -27,6 +27,7 @@ from mmagent.agent.tools.signature import (
 )
 from mmagent.content import Message
 from mmagent.errors import ConfigurationError
+from mmagent.redact import has_secrets
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,7 +52,7 @@ class Options(TypedDict, total=False):
     untrusted: bool
     """Whether somebody else may have written what it returns. Default: yes."""
     sends: bool | None
-    """Whether it can carry data to somewhere else; None: if it is ``unsafe``."""
+    """Whether it can carry data to somewhere else; None: unless it is ``read``."""
     isolate: bool
     """Whether it runs in a process of its own, which may crash or hang without harm and is killed at its timeout."""
 
@@ -107,11 +108,16 @@ class Tool(Generic[P, R]):
         self.context_parameter, self.deps_type = context.name if context else None, deps
         self.effect, self.timeout, self.retries, self.concurrency = effect, timeout, retries, concurrency
         self.private, self.untrusted, self.isolate = private, untrusted, isolate
-        self.sends = effect == "unsafe" if sends is None else sends
+        self.sends = effect != "read" if sends is None else sends
         _check_options(self)
         self.gate = Gate(self.concurrency) if self.concurrency else None
         self._validate = validate
         self._context_first = context is not None and context.kind is context.POSITIONAL_ONLY
+
+    @functools.cached_property
+    def has_secrets(self) -> bool:
+        """Whether an argument is a secret, which is neither kept nor told."""
+        return has_secrets(self.parameters)
 
     @classmethod
     def from_schema(
