@@ -119,19 +119,19 @@ class Stopping(Scripted):
 
 def resume(path: str) -> None:
     """In a new process: go on with the long session as far as the first request, and print the seconds."""
-    folder = tempfile.mkdtemp()
     import mmagent.session.sqlite  # noqa: F401 # imports are `benchmarks.startup`'s
 
-    began = time.perf_counter()
-    session = Session.open("full", path)
-    agent = Agent(Stopping(), [], session=session, builtins=False, blobs=BlobStore(Path(folder)))
-    try:
-        agent.run("Where were we?")
-    except Exception as error:
-        if not isinstance(error.__cause__, Stopped):
-            raise
-        seconds = time.perf_counter() - began
-        print(json.dumps({"seconds": seconds, "messages": error.__cause__.args[0]}))
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        session = Session.open("full", path)
+        agent = Agent(Stopping(), [], session=session, builtins=False, blobs=BlobStore(Path(folder)))
+        try:
+            agent.run("Where were we?")
+        except Exception as error:
+            if not isinstance(error.__cause__, Stopped):
+                raise
+            seconds = time.perf_counter() - began
+            print(json.dumps({"seconds": seconds, "messages": error.__cause__.args[0]}))
 
 
 def fill(path: Path, entries: int) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = "str | PathLike[str] | bytes | PILImage | NDArray[Any]"
 
+CORRECTION = "correction"
+"""The name of a message that tells a model what was wrong with its answer."""
 QUOTED_KEY = "x-quoted"
 """The JSON Schema keyword that marks a string as a verbatim quote."""
 
@@ -112,7 +114,7 @@ class Message(BaseModel):
     tool_call_id: str | None = None
     """In a ``tool`` message: the id of the call that it answers."""
     name: str | None = None
-    """In a ``tool`` message: the tool's name."""
+    """In a ``tool`` message: the tool's name. In a ``user`` message: what the agent itself says there, if it does."""
     labels: tuple[Label, ...] = ()
     """Where its content comes from, for policies; a model is not told."""
 
@@ -148,7 +150,7 @@ def quotable_lines(messages: Iterable[Message]) -> Iterator[str]:
     for message in messages:
         calls |= {call["id"]: call for call in message.tool_calls}
         lines: list[str] = []
-        if message.role == "user" and not is_correction(message.text):
+        if message.role == "user" and not is_correction(message):
             lines = message.text.splitlines()
         elif message.role == "tool" and not message.text.startswith("error: "):
             call = calls.get(message.tool_call_id or "")
@@ -158,14 +160,14 @@ def quotable_lines(messages: Iterable[Message]) -> Iterator[str]:
     yield from known
 
 
-def correction(problem: str) -> str:
+def correction(problem: str) -> Message:
     """What a model is told, in the user's place, of an answer that does not fit."""
-    return f"error: {problem}; answer again"
+    return Message(role="user", content=(text(f"error: {problem}; answer again"),), name=CORRECTION)
 
 
-def is_correction(text: str) -> bool:
+def is_correction(message: Message) -> bool:
     """Whether a message is the agent's own, in the user's place: it tells a model what was wrong with its answer."""
-    return text.startswith("error: ") and text.endswith("; answer again")
+    return message.role == "user" and message.name == CORRECTION
 
 
 def _codes(value: Any) -> Iterator[str]:

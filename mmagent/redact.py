@@ -181,15 +181,14 @@ def _is_secret(schema: Mapping[str, Any]) -> bool:
 
 def _branches(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What a value may be instead; a value that may be a secret is taken for one."""
-    return [branch for key in ("anyOf", "oneOf", "allOf") for branch in schema.get(key, ())]
+    branches = [branch for key in ("anyOf", "oneOf", "allOf") for branch in schema.get(key, ())]
+    return [branch for branch in branches if isinstance(branch, Mapping)]  # true and false are schemas too
 
 
 def _children(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    parts = [*_branches(schema), *schema.get("properties", {}).values(), *schema.get("prefixItems", ())]
-    return [
-        *parts,
-        *(part for key in ("items", "additionalProperties") if isinstance(part := schema.get(key), Mapping)),
-    ]
+    parts = [*schema.get("properties", {}).values(), *schema.get("prefixItems", ())]
+    parts += [schema.get("items"), schema.get("additionalProperties")]
+    return [*_branches(schema), *(part for part in parts if isinstance(part, Mapping))]
 
 
 def _keep_name(match: re.Match[str]) -> str:

@@ -141,7 +141,8 @@ class Agent:
         self.system = system_message(prompt + ("\n" + render("plan", prompts_dir) if planning else ""))
         self.model = model if isinstance(model, ChatModel) else load_model(model)
         self.handoffs = tuple(handoffs)
-        own = [*(tools or ()), *([planning_tool()] if planning else ()), *handoff_tools(self.handoffs)]
+        steering: list[AnyTool] = [*([planning_tool()] if planning else ()), *handoff_tools(self.handoffs)]
+        own = [*(tools or ()), *steering]
         if own and not self.model.capabilities.tools:
             raise ConfigurationError(f"the model {self.model.name} cannot call tools; choose another, or give none")
         self.toolbox = Toolbox(
@@ -150,7 +151,9 @@ class Agent:
             images=self.model.capabilities.images,
             knowledge=knowledge is not None,
             limit=max_tool_specs,
+            always=[one.name for one in steering],
         )
+        team_of(self)  # which names must differ in
         check_deps(self.tools.values(), deps)
         self._told: tuple[Any, dict[str, AnyTool], tuple[ToolSpec, ...]] | None = None
         self.blobs = blobs or BlobStore(blobs_dir())
@@ -239,8 +242,10 @@ class Agent:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self.arun(*content, output=output, resume=resume))
-        raise ConfigurationError("run() was called inside a running event loop; write: await agent.arun(...)")
+            pass
+        else:
+            raise ConfigurationError("run() was called inside a running event loop; write: await agent.arun(...)")
+        return asyncio.run(self.arun(*content, output=output, resume=resume))
 
     @property
     def pending(self) -> tuple[ApprovalRequested, ...]:
@@ -251,26 +256,35 @@ class Agent:
         """
         return tuple(request for session in self._sessions() for request in session.state.pending.values())
 
-    def decide(self, call_id: str, allow: bool, reason: str = "") -> None:
+    def decide(self, call_id: str, allow: bool | str, reason: str = "") -> None:
         """Allow or deny a call that waits for it, durably. It holds for exactly these arguments, and once.
+
+        Deciding the same again changes nothing.
 
         Args:
             call_id: `ApprovalRequested.id`.
-            allow: Whether it may run.
+            allow: Whether it may run; words are a denial and its reason.
             reason: What the model is told of a denial.
 
         Raises:
-            InputError: No such call waits.
+            InputError: No such call waits, or the decision is none.
             StoreError: It cannot be written.
         """
+        if not isinstance(allow, bool | str):
+            raise InputError(f"a decision is True, False or why not, and no {type(allow).__name__}")
+        allowed, reason = (False, allow) if isinstance(allow, str) else (allow, reason)
+        waiting: list[str] = []
         for session in self._sessions():
+            waiting += session.state.pending
+            if session.state.decided.get(call_id, {}).get("allowed") is allowed:
+                return
             if call_id in session.state.pending:
                 digest = session.state.digests[call_id]
                 session.write(
-                    Draft(DECIDED, {"id": call_id, "digest": digest, "allowed": allow, "reason": reason}), flush=True
+                    Draft(DECIDED, {"id": call_id, "digest": digest, "allowed": allowed, "reason": reason}), flush=True
                 )
                 return
-        raise InputError(f"no call {call_id} waits for an approval; see agent.pending")
+        raise InputError(f"no call {call_id} waits for an approval; there are: {', '.join(waiting) or 'none'}")
 
     def pin(self, number: int) -> None:
         """Keep a picture of the conversation as it is, however little room there is.
@@ -310,14 +324,15 @@ class Agent:
         """
         question = state.own_words[-1] if self.toolbox.limit and state.own_words else ""
         key = (state.opened, recall, question)
-        if self._told is None or self._told[0] != key:
+        told = self._told
+        if told is None or told[0] != key:
             tools = self.toolbox.visible(state.opened, question)
             if recall:
                 from mmagent.tools.recall_media import recall_media
 
                 tools = {**tools, recall_media.name: recall_media}
-            self._told = (key, tools, tool_specs(tools))
-        return self._told[1], self._told[2]
+            self._told = told = (key, tools, tool_specs(tools))
+        return told[1], told[2]
 
     def close(self) -> None:
         """Close the session and the knowledge that the agent opened itself."""

@@ -7,18 +7,19 @@ of a tool goes is in `steps`.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmagent import telemetry
 from mmagent.agent.citations import cite
 from mmagent.agent.context import Context
+from mmagent.agent.limits import Budget, Clock, limit
 from mmagent.agent.output import Output
 from mmagent.agent.plan import plan_call
 from mmagent.agent.question import Content, admit
@@ -34,7 +35,15 @@ from mmagent.chat.protocol import (
     ToolSpec,
 )
 from mmagent.content import Block, Message, ToolCallBlock, correction, text
-from mmagent.errors import ContextOverflow, InputError, MMAgentError, ModelError, StoreError, TurnError
+from mmagent.errors import (
+    ConfigurationError,
+    ContextOverflow,
+    InputError,
+    MMAgentError,
+    ModelError,
+    StoreError,
+    TurnError,
+)
 from mmagent.events import (
     ApprovalRequested,
     Event,
@@ -52,7 +61,6 @@ from mmagent.events import (
 from mmagent.redact import redact
 from mmagent.session.journal import Draft
 from mmagent.session.replay import ENDED, State, draft
-from mmagent.settings import Settings
 
 if TYPE_CHECKING:
     from mmagent.agent.agent import Agent, Approve
@@ -61,15 +69,8 @@ if TYPE_CHECKING:
     from mmagent.media import BlobStore
     from mmagent.session import Session
 
-_NOTHING = Usage()
-
-
-@dataclass
-class Budget:
-    """What a turn may use, and with it the turns of the agents that it asks."""
-
-    steps: int
-    """Model calls that are left."""
+_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+"""Ids of calls are shown to people, who paste them."""
 
 
 class Turn:
@@ -96,8 +97,8 @@ class Turn:
         self.first, self.session, self.blobs, self.emit, self.output = agent, session, blobs, emit, output
         self.parent = parent
         self.budget: Budget = parent.budget if parent else Budget(agent.max_steps)
-        self.approve: Approve | None = agent.approve or (parent.approve if parent else None)
-        self.deps: Any = agent.deps if agent.deps is not None or parent is None else parent.deps
+        self.approve: Approve | None = parent.approve if parent else agent.approve
+        self.clock: Clock = parent.clock if parent else Clock()
         self.cancelled = threading.Event()
         """Set when the turn is over, for tools in threads that go on."""
         self.usage = Usage()
@@ -152,6 +153,7 @@ class Turn:
         seconds = self.first.turn_timeout
         try:
             async with asyncio.timeout(seconds) as clock:
+                self.clock.timeout = clock
                 return await self._play(question)
         except TimeoutError as error:
             if not clock.expired():
@@ -172,7 +174,8 @@ class Turn:
             if self.state.open:
                 if pending := await self.calls.run(()):
                     return pending
-            elif self.state.messages[-1].role == "assistant":
+                self._hand_over()
+            elif self.state.messages[-1].role == "assistant" and not self.state.partial:
                 message = self.state.messages[-1]  # its process died right after it was written
         return await self._answer(message)
 
@@ -193,13 +196,13 @@ class Turn:
             if corrected:
                 raise TurnError(f"the answer was wrong twice: {problem}; ask for a simpler type or use a larger model")
             corrected, message = True, None
-            await self.session.record(draft(Message(role="user", content=(text(correction(problem)),))))
+            await self.session.record(draft(correction(problem)))
 
     async def _ask(self) -> Message:
         """One message of the model. It is journaled, unless it has calls, which are journaled with it."""
-        if not self.budget.steps:
-            raise limit(f"after {self.first.max_steps} steps", "max_steps")
-        self.budget.steps -= 1
+        if self.budget.steps == self.budget.limit:
+            raise limit(f"after {self.budget.limit} steps", "max_steps")
+        self.budget.steps += 1
         self.steps += 1
         step = self.steps
         self.emit(StepStarted(step=step))
@@ -268,8 +271,8 @@ class Turn:
         require = plan_call(self.state, self.model.capabilities) if self.agent.planning else False
         output = self.output.schema if self.output else None
         request = await self.context.request(self._choose_tools, output=output, require_call=require)
-        if self.context.spent is not _NOTHING:
-            self.usage, self.context.spent = self.usage + self.context.spent, _NOTHING
+        if self.context.spent.prompt_tokens:
+            self.usage, self.context.spent = self.usage + self.context.spent, Usage()
         return request
 
     @property
@@ -289,6 +292,8 @@ class Turn:
 
     def _take_over(self, agent: Agent) -> None:
         self.agent, self.model = agent, agent.model
+        inherited_deps = self.parent.deps if self.parent else self.first.deps
+        self.deps: Any = inherited_deps if agent.deps is None else agent.deps
         inherited = self.parent.policies if self.parent else ()
         self.policies: tuple[Policy, ...] = (*inherited, *dict.fromkeys((self.first.policy, agent.policy)))
         self.context = Context(
@@ -304,9 +309,9 @@ class Turn:
 
     def _hand_over(self) -> None:
         """Let another agent go on, where one was called for."""
-        name = self.state.agent
-        if name and name != self.agent.name:
-            self._take_over(self.first.team[name])
+        agent = self.first.team.get(self.state.agent or "", self.agent)
+        if agent is not self.agent:
+            self._take_over(agent)
 
     def _finished(self, answer: str, seconds: float) -> TurnFinished:
         value = self.output.as_json(self.output.read(answer)) if self.output else None
@@ -323,7 +328,7 @@ class Turn:
         """Write down how the turn ended, an outcome for every call, and tell it."""
         failed = isinstance(error, Exception)
         lost = [draft(self.state.lost(one)) for one in self.state.open.values() if one.outcome is None]
-        ended = Draft(ENDED, {"how": "failed", "error": str(error)} if failed else {"how": "cancelled"})
+        ended = Draft(ENDED, {"how": "failed", "error": redact(str(error))} if failed else {"how": "cancelled"})
         try:
             await self.session.record(*lost, ended, flush=True)
         except StoreError as second:
@@ -335,11 +340,22 @@ class Turn:
     def _check_unfinished(self, state: State) -> None:
         if not state.unfinished:
             raise InputError(f"there is nothing to go on with in the session {self.session.name}; ask a question")
+        tools = self.first.team.get(state.agent or "", self.first).tools
+        for call, one in state.open.items():
+            begun = one.intent is not None and one.intent.get("effect") != "unsafe"
+            if (
+                (begun or call in state.pending or call in state.decided)
+                and one.outcome is None
+                and one.call["name"] not in tools
+            ):
+                raise ConfigurationError(
+                    f"the turn waits for a call of {one.call['name']}, which this agent lacks; give it that tool"
+                )
 
     def _unique(self, call: ToolCallBlock, others: Sequence[ToolCallBlock]) -> ToolCallBlock:
         """The call, under an id that no other call of the conversation has, nor of an agent that it asks."""
-        taken = self.state.call_ids
-        if self.parent or not call["id"] or call["id"] in taken or any(call["id"] == one["id"] for one in others):
+        taken = call["id"] in self.state.call_ids or any(call["id"] == one["id"] for one in others)
+        if taken or self.parent or not _ID.fullmatch(call["id"]):
             return {**call, "id": f"call_{uuid.uuid4().hex[:12]}"}
         return call
 
@@ -359,12 +375,6 @@ class Turn:
                     height=extras.get("height"),
                 )
             )
-
-
-def limit(reached: str, setting: str) -> TurnError:
-    """The error of a turn that reached a limit."""
-    variable = Settings.variable(setting)
-    return TurnError(f"there was no answer {reached}; ask for less at once or raise {setting} ({variable})")
 
 
 async def _admitted(content: Sequence[Content] | Message, blobs: BlobStore) -> Message:

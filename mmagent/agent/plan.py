@@ -60,6 +60,5 @@ def plan_call(state: State, capabilities: Capabilities) -> bool | str:
     if not (capabilities.constrained and capabilities.tools) or not state.messages:
         return False
     last = state.messages[-1]
-    begins = last.role == "user" and not is_correction(last.text)
-    planned = any(step.status != "done" for step in state.plan)
-    return UPDATE_PLAN if begins and not planned else False
+    begins = last.role == "user" and not is_correction(last)
+    return UPDATE_PLAN if begins and not state.planned else False

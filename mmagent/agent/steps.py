@@ -23,7 +23,7 @@ from mmagent.agent.tools import AnyTool, Progress, ToolContext
 from mmagent.agent.tools.calls import Outcome, check, failure, perform, shorten
 from mmagent.agent.tools.groups import OPEN_TOOLS
 from mmagent.content import Label, Message, ToolCallBlock, text
-from mmagent.errors import MMAgentError, ToolError
+from mmagent.errors import MMAgentError, StoreError, ToolError
 from mmagent.events import (
     ApprovalDecided,
     ApprovalRequested,
@@ -93,7 +93,7 @@ class Calls:
         drafts = list(before)
         for job in jobs:
             if job.asks and not turn.approve:
-                if job.call["id"] not in turn.state.pending:
+                if turn.state.digests.get(job.call["id"]) != job.digest or job.call["id"] not in turn.state.pending:
                     drafts.append(self._asked(job))
             elif not job.asks and not job.outcome and not job.intended:
                 drafts.append(self._intent(job))
@@ -116,37 +116,51 @@ class Calls:
 
     def _prepare(self, opened: OpenCall) -> Job:
         """Check a call and ask the policies."""
-        turn, call = self.turn, opened.call
-        job = Job(call, intended=opened.intent is not None)
+        turn, call, intent = self.turn, opened.call, opened.intent
+        job = Job(call)
+        ours = intent is not None and intent.get("key") == self._key(call)  # else it was meant in another session
+        effect = intent.get("effect", "unsafe") if intent is not None else "read"
+        if effect == "unsafe" or (effect != "read" and not ours):
+            job.outcome = self._lost(opened)
+            return job
+        tools = {**turn.agent.tools, **turn.tools} if call["id"] in turn.state.open else turn.tools
         try:
-            job.tool, job.arguments = check(call, turn.tools, turn.context.history or turn.state.messages)
+            job.tool, job.arguments = check(call, tools, turn.context.history or turn.state.messages)
         except ToolError as error:
             job.outcome = failure(str(error))
             return job
-        known = not (job.intended and job.unsafe)
-        if known and job.tool.has_secrets and lost_secrets(call["args"], job.tool.parameters):
+        if job.tool.has_secrets and lost_secrets(call["args"], job.tool.parameters):
             job.outcome = failure(f"{call['name']} did not run: secrets are not kept, so its are gone; give them again")
-            return job
-        if job.intended:  # by a process that is gone; it was allowed then
-            if job.unsafe:
-                job.outcome = failure(turn.state.lost(opened).text.removeprefix("error: "))
-            return job
-        verdict = self._judge(job.tool, job.arguments)
+        elif ours:  # a process that is gone was allowed to run it
+            job.intended = True
+            job.outcome = self._lost(opened) if job.unsafe else None
+        else:
+            self._permit(job, job.tool, job.arguments)
+        return job
+
+    def _permit(self, job: Job, tool: AnyTool, arguments: dict[str, Any]) -> None:
+        """See to it that the job runs only if the policies, or people where they are asked, allow it."""
+        state, call = self.turn.state, job.call
+        verdict = self._judge(tool, arguments)
         telemetry.policy_event(call["name"], call["id"], verdict.action, verdict.why)
+        decided, pending = state.decided.get(call["id"]), state.pending.get(call["id"])
+        if verdict.action == "ask" or decided or pending:
+            job.digest = digest(str(self.turn.session.id), call["id"], call["name"], call["args"])
+        if decided and decided["digest"] != job.digest:
+            decided = None
         if verdict.action == "deny":
             job.outcome = self._denied(job, verdict.why)
-        elif verdict.action == "ask":
-            job.digest = digest(str(turn.session.id), call["id"], call["name"], job.arguments)
-            decided = turn.state.decided.get(call["id"])
-            if decided is None or decided["digest"] != job.digest:
-                job.asks = verdict.why
-            elif not decided["allowed"]:
-                job.outcome = self._denied(job, decided["reason"])
-        return job
+        elif decided and not decided["allowed"]:
+            job.outcome = self._denied(job, str(decided.get("reason", "")))
+        elif not decided and (verdict.action == "ask" or pending):
+            job.asks = verdict.why if verdict.action == "ask" or not pending else pending.why
+
+    def _lost(self, opened: OpenCall) -> Outcome:
+        return failure(self.turn.state.lost(opened).text.removeprefix("error: "))
 
     def kept(self, call: ToolCallBlock) -> ToolCallBlock:
         """The call as it is journaled and told: without arguments that are secrets."""
-        tool = self.turn.tools.get(call["name"])
+        tool = self.turn.tools.get(call["name"]) or self.turn.agent.tools.get(call["name"])
         if tool is None or not tool.has_secrets:
             return call
         return {**call, "args": without_secrets(call["args"], tool.parameters)}
@@ -209,9 +223,15 @@ class Calls:
         """Ask whoever approves; then the intent is in the journal, or the job has its outcome."""
         turn, request = self.turn, self._request_of(job)
         assert turn.approve is not None
-        answer = turn.approve(request)
-        if inspect.isawaitable(answer):
-            answer = await answer
+        with turn.clock.standing():
+            answer = turn.approve(request)
+            if inspect.isawaitable(answer):
+                try:
+                    answer = await answer
+                except asyncio.CancelledError:
+                    if (task := asyncio.current_task()) and task.cancelling():
+                        raise
+                    answer = "nobody answered"
         allowed, reason = answer is True, answer if isinstance(answer, str) else ""
         decided = Draft(DECIDED, {"id": request.id, "digest": job.digest, "allowed": allowed, "reason": reason})
         if allowed:
@@ -261,8 +281,10 @@ class Calls:
             return failure(str(error)), ()
         child = Turn(tool.agent, session, turn.blobs, emit, parent=turn)
         try:
-            if state.questions and not state.unfinished:  # it had answered, and nobody wrote that down
+            if state.ended == "finished":  # it had answered, and nobody wrote that down
                 return Outcome((text(state.messages[-1].text),)), ()
+            if state.questions and not state.unfinished:
+                return failure(f"{tool.agent.name} gave no answer"), ()
             end = await child.run(question, resume=state.unfinished)
         except MMAgentError as error:
             return failure(f"{tool.agent.name} gave no answer: {error}"), ()
@@ -297,9 +319,11 @@ class Calls:
         )
 
     def _request_of(self, job: Job) -> ApprovalRequested:
-        return ApprovalRequested(
-            id=job.call["id"], name=job.call["name"], args=jsonable(job.arguments or {}), why=job.asks
-        )
+        assert job.tool is not None
+        args = jsonable(job.arguments or {})
+        if job.tool.has_secrets:
+            args = without_secrets(args, job.tool.parameters)
+        return ApprovalRequested(id=job.call["id"], name=job.call["name"], args=args, why=job.asks)
 
     def _asked(self, job: Job) -> Draft:
         request = self._request_of(job)
@@ -328,4 +352,7 @@ def hits_of(state: State) -> list[Hit]:
         return []
     from mmagent.knowledge import Hit
 
-    return [Hit(**hit) for hit in state.cited]
+    try:
+        return [Hit(**hit) for hit in state.cited]
+    except TypeError as error:
+        raise StoreError("the session cites passages that this mmagent does not know; ask a new question") from error

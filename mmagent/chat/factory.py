@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mmagent import nano
 from mmagent.chat.protocol import ChatModel
 from mmagent.engine.hub import HUB_ID
-from mmagent.errors import NotFound
+from mmagent.errors import ConfigurationError, NotFound
 from mmagent.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -39,8 +39,12 @@ def load_model(name: str | BaseChatModel | None = None) -> ChatModel:
         ModelError: This installation lacks the weights that ship.
     """
     if name is not None and not isinstance(name, str):
+        from langchain_core.language_models import BaseChatModel
+
         from mmagent.chat.langchain import LangChainModel
 
+        if not isinstance(name, BaseChatModel):
+            raise ConfigurationError(f"a {type(name).__name__} is no model; a model is {KINDS}")
         return LangChainModel(name)
     name = _chosen() if name is None or name == "auto" else name
     # os.path's expanduser, because Path's raises for an unknown ~user

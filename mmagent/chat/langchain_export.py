@@ -45,9 +45,10 @@ StructuredMethod = Literal["json_schema", "function_calling", "json_mode"]
 def as_langchain(model: ChatModel | str | None = None, *, blobs: BlobStore | None = None) -> ChatMMAgent:
     """One of our models as a LangChain chat model: sync, async, streaming, tools, structured output and pictures.
 
-    Pictures are standard image blocks with ``base64``, a ``data:`` or ``file:`` address, or a path as ``url``; each is
-    checked against the limits of `mmagent.settings` and kept in the blob store. Nothing is fetched from the network.
-    Where ``tool_choice`` asks for a call and the model answers in words, that is a `ModelError`.
+    Pictures are standard image blocks with ``base64`` or a ``data:`` address, and in human messages also with a
+    ``file:`` address or a path as ``url``; each is checked against the limits of `mmagent.settings` and kept in the
+    blob store. Nothing is fetched from the network. Where ``tool_choice`` asks for a call and the model answers in
+    words, that is a `ModelError`.
 
     Args:
         model: A chat model, or what `load_model` takes: by default the configured model.

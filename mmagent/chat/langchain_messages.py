@@ -7,7 +7,6 @@ Importing this module loads langchain.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -36,7 +35,8 @@ def read_messages(messages: Iterable[BaseMessage], blobs: BlobStore) -> tuple[Me
 
     Args:
         messages: System, human, AI and tool messages.
-        blobs: Where their pictures are put. Nothing is fetched from the network.
+        blobs: Where their pictures are put. Nothing is fetched from the network, and only a human message may name a
+            file of this machine.
 
     Raises:
         ConfigurationError: A message is of another kind.
@@ -124,25 +124,33 @@ def write_chunk(event: ModelEvent, index: int, model_name: str) -> AIMessageChun
     )
 
 
-def source(block: dict[str, Any]) -> bytes | Path:
+def source(block: dict[str, Any], *, paths: bool) -> bytes | Path:
     """The bytes or the path of a standard image block.
 
+    Args:
+        block: The block.
+        paths: Whether it may name a file of this machine. What a tool or a model says may not: it could name any.
+
     Raises:
-        MediaError: It has neither, or its base64 is damaged.
+        MediaError: It has neither, its base64 is damaged, or it names a file and may not.
     """
-    url = block.get("url") or ""
+    url = str(block.get("url") or "")
     encoded = block.get("base64") or (url.partition(",")[2] if url.startswith("data:") else "")
     if encoded:
         try:
             return base64.b64decode(encoded, validate=True)
-        except binascii.Error as error:
+        except (TypeError, ValueError) as error:  # ValueError: also of letters that are not ASCII
             raise MediaError(f"a picture's base64 is damaged ({error}); encode the file again") from error
-    if url.startswith("file:"):
-        return Path(url2pathname(urlsplit(url).path))
-    if not url or "://" in url:
-        what = f"at {url[:80]} would have to be fetched" if url else "has neither base64 nor a path"
-        raise MediaError(f"a picture {what}, which mmagent does not do; give its bytes as base64")
-    return Path(url)
+    local = url.startswith("file:") or "://" not in url
+    if url and local and paths:
+        try:
+            return Path(url2pathname(urlsplit(url).path) if url.startswith("file:") else url)
+        except ValueError as error:
+            raise MediaError(f"a picture's address is damaged ({error}); give its path") from error
+    what = (
+        f"at {url[:80]} would have to be {'read' if local else 'fetched'}" if url else "has neither base64 nor a path"
+    )
+    raise MediaError(f"a picture {what}, which mmagent does not do; give its bytes as base64")
 
 
 def _message(message: BaseMessage, names: dict[str, str], blobs: BlobStore) -> Message:
@@ -155,7 +163,8 @@ def _message(message: BaseMessage, names: dict[str, str], blobs: BlobStore) -> M
         call_id = message.tool_call_id
         return Message(role=role, content=tuple(content), tool_call_id=call_id, name=message.name or names.get(call_id))
     if not isinstance(message, AIMessage):
-        return Message(role=role, content=tuple(_block(block, blobs) for block in blocks))
+        own = isinstance(message, HumanMessage)
+        return Message(role=role, content=tuple(_block(block, blobs, paths=own) for block in blocks))
     said = [_block(block, blobs) for block in blocks if block["type"] in ("text", "image")]
     calls: Iterator[Block] = (
         {"type": "tool_call", "id": call["id"] or "", "name": call["name"], "args": call["args"]}
@@ -164,14 +173,14 @@ def _message(message: BaseMessage, names: dict[str, str], blobs: BlobStore) -> M
     return Message(role=role, content=(*said, *calls))
 
 
-def _block(block: dict[str, Any], blobs: BlobStore) -> Block:
+def _block(block: dict[str, Any], blobs: BlobStore, *, paths: bool = False) -> Block:
     if block["type"] == "text":
         return text(block["text"])
     if block["type"] != "image":
         raise MediaError(f"a message holds a block of type {block['type']!r}; this version takes text and pictures")
     if (file_id := block.get("file_id")) and file_id in blobs:
         return cast("MediaBlock", {key: block[key] for key in ("type", "file_id", "mime_type") if key in block})
-    return blobs.admit(Image(source(block)))
+    return blobs.admit(Image(source(block, paths=paths)))
 
 
 def _role(message: BaseMessage) -> Role:

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 
 from mmagent.cli.printable import printable
 from mmagent.events import ApprovalRequested
 
+_NO = re.compile(r"(?:no?)?(?:(?<=\w)[\s,:;]+(.*))?", re.IGNORECASE | re.DOTALL)
 _one_at_a_time = asyncio.Lock()
 
 
 async def approve(request: ApprovalRequested) -> bool | str:
-    """Show a call as it will run, and wait for an answer: ``y`` allows it, anything else denies it.
+    """Show a call as it will run, and wait for an answer: ``y`` allows it, ``n`` or nothing denies it.
 
-    What follows a ``n`` is the reason that the model is told.
+    What follows a ``n`` is the reason that the model is told. Whatever else is typed is asked about again.
     """
     args = json.dumps(request.args, ensure_ascii=False)
     async with _one_at_a_time:
         print(f"? {printable(request.name)}({printable(args)})", file=sys.stderr)
         print(f"  {printable(request.why)}", file=sys.stderr)
-        print("  allow it? [y/N, or n and the reason] ", end="", file=sys.stderr, flush=True)
-        answer = (await _line()).strip()
-    if answer.lower() in ("y", "yes"):
-        return True
-    reason = answer[1:].strip(" ,:;") if answer[:1].lower() == "n" and answer.lower() != "no" else ""
-    return reason or "the user said no"
+        while True:
+            print("  allow it? [y/N, or n and the reason] ", end="", file=sys.stderr, flush=True)
+            answer = (await _line()).strip()
+            if answer.lower() in ("y", "yes"):
+                return True
+            if no := _NO.fullmatch(answer):
+                return no[1] or "the user said no"
 
 
 def can_ask() -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmagent.cli.printable import tell
 from mmagent.cli.stores import tell_skipped
 from mmagent.errors import NotFound
 
@@ -62,6 +63,11 @@ def assemble(choices: Choices) -> Agent:
         approve=approve if can_ask() else None,
         planning=choices.plan,
     )
+    if choices.plan and agent.model.name == "nano":
+        tell("nano has not learnt to plan; --plan is for larger models (--model)")
+    for rule in agent.policy.rules:
+        if not any(rule.names(tool) for tool in agent.tools.values()):
+            tell(f"the policy's rule '{rule}' speaks of no tool that there is")
     if agent.knowledge:
         tell_skipped(agent.knowledge)
     return agent

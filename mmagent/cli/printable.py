@@ -25,3 +25,8 @@ def complain(message: str, err: TextIO | None = None) -> None:
 def _escaped(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def tell(note: str) -> None:
+    """Say something beside the answer, on stderr."""
+    print(f"note: {printable(note)}", file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmagent.cli.assemble import Choices, assemble
+from mmagent.cli.printable import tell
 from mmagent.cli.turn import pictures, play, show_failure
 from mmagent.cli.view import JsonLinesView, JsonView, TerminalView
 from mmagent.errors import InputError, MMAgentError
@@ -51,6 +52,8 @@ def run(
         raise InputError("--resume goes on with a turn of a session; say which: --session NAME")
     if decisions.resume and (question or attach):
         raise InputError("--resume goes on with the last turn and asks nothing; leave out the question")
+    if both := set(decisions.allow) & set(decisions.deny):
+        raise InputError(f"{', '.join(sorted(both))} cannot be both allowed and denied; give one of --allow and --deny")
     if (decisions.allow or decisions.deny) and not decisions.resume:
         raise InputError("--allow and --deny decide for a turn that waits; add --resume")
     view: View
@@ -61,6 +64,8 @@ def run(
     try:
         content: list[str | Media] = [] if decisions.resume else [asked(question), *pictures(attach)]
         with assemble(choices) as agent:
+            for given_up in () if decisions.resume else agent.pending:
+                tell(f"{given_up.name} waited for an approval and is given up for this question")
             for call in decisions.allow:
                 agent.decide(call, True)
             for call in decisions.deny:

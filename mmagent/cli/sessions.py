@@ -125,11 +125,18 @@ def export(name: str, *, form: Format, to: Path | None) -> None:
             for text in _exported(session, form):
                 sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
             return
+        special = to.exists() and not to.is_file()  # such as /dev/stdout
+        part = to if special else to.with_name(f".{to.name}.part")
         try:
-            with to.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            with part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
                 file.writelines(_exported(session, form))
+            if part is not to:
+                part.replace(to)
         except OSError as error:
             raise InputError(f"{to} cannot be written ({error.strerror}); choose another place with -o") from error
+        finally:
+            if part is not to:
+                part.unlink(missing_ok=True)
     print(f"{name} is in {printable(str(to))}", file=sys.stderr)
 
 
@@ -166,13 +173,14 @@ def delete(names: Sequence[str], *, yes: bool) -> None:
     Raises:
         NotFound: One of them is not there; none is deleted.
         InputError: Nobody can be asked, or the answer is no.
-        StoreError: The journal cannot be written, or one of them is in a turn.
+        StoreError: The journal cannot be written, or the one of this machine not read, which may need the same media;
+            or one of the sessions is in a turn.
     """
     from mmagent.media import BlobStore
-    from mmagent.paths import blobs_dir
+    from mmagent.paths import blobs_dir, sessions_path
     from mmagent.session.library import collect_garbage
 
-    with _journal() as journal:
+    with _journal() as journal, _journal(sessions_path()) as usual:  # the same, unless the settings name another
         sessions = [_existing(name, journal) for name in dict.fromkeys(names)]
         assert journal is not None
         what = ", ".join(session.name for session in sessions)
@@ -184,7 +192,8 @@ def delete(names: Sequence[str], *, yes: bool) -> None:
         before = journal.media()
         for session in sessions:
             session.delete()
-        files, size = collect_garbage(journal, BlobStore(blobs_dir()), age=_SETTLED, among=before - journal.media())
+        journals = [journal, usual] if usual else [journal]
+        files, size = collect_garbage(journals, BlobStore(blobs_dir()), age=_SETTLED, among=before - journal.media())
     print(f"{what} is deleted" + (f", and with it {size / 1e6:.1f} MB of media" if files else ""))
 
 
@@ -211,8 +220,11 @@ def check() -> int:
                 except StoreError as error:
                     problems.append(f"{info.name}: {error}")
             blobs = BlobStore(blobs_dir())
-            lost = sum(file_id not in blobs for file_id in journal.media())
-            problems += [f"{lost} of the media are lost; give the files again"] if lost else []
+            for file_id in sorted(journal.media()):
+                try:
+                    blobs.get(file_id)
+                except (NotFound, StoreError) as error:
+                    problems.append(str(error))
     for problem in problems:
         print(f"problem: {printable(problem)}")
     if not problems:
@@ -221,11 +233,11 @@ def check() -> int:
 
 
 @contextmanager
-def _journal() -> Iterator[Journal | None]:
-    """The journal of this user; None where none was ever written."""
+def _journal(path: Path | None = None) -> Iterator[Journal | None]:
+    """The journal of this user, or in a file; None where none was ever written."""
     from mmagent.session.session import journal_exists, open_journal
 
-    journal = open_journal() if journal_exists() else None
+    journal = open_journal(path) if journal_exists(path) else None
     try:
         yield journal
     finally:
@@ -259,15 +271,17 @@ def _row(info: SessionInfo, journal: Journal) -> dict[str, Any]:
 
 
 def _last_question(entries: Iterable[Entry]) -> str:
-    from mmagent.content import is_correction
+    from mmagent.content import CORRECTION
     from mmagent.session import contents
 
     questions = (
         contents.said(entry.kind, entry.data)
         for entry in reversed(list(entries))
-        if entry.kind == "message" and (entry.data.get("message") or {}).get("role") == "user"
+        if entry.kind == "message"
+        and (message := entry.data.get("message") or {}).get("role") == "user"
+        and message.get("name") != CORRECTION
     )
-    return next((question for question in questions if not is_correction(question)), "")
+    return next(questions, "")
 
 
 def _exported(session: Session, form: Format) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmagent.cli.outcome import FAILED, PAUSED, exit_code
-from mmagent.cli.printable import complain
+from mmagent.cli.printable import complain, printable
 from mmagent.content import Image, Media
 from mmagent.errors import InputError, MMAgentError, NotFound
 from mmagent.events import ToolFinished, TurnFailed, TurnPaused
@@ -54,6 +54,7 @@ def _say_how_to_go_on(agent: Agent, event: TurnPaused) -> None:
         complain("the turn waits for an approval and is not kept; ask in a session (--session NAME) or at a terminal")
         return
     for request in event.pending:
+        print(f"{request.name} waits for an approval: {printable(request.why)}", file=sys.stderr)
         print(
             f"go on with the same options and: --session {agent.session.name} --resume --allow {request.id}"
             " (or --deny), and without the question",

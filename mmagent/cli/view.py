@@ -17,7 +17,6 @@ from mmagent.cli.printable import complain, printable
 from mmagent.content import Block
 from mmagent.events import (
     ApprovalDecided,
-    ApprovalRequested,
     Citation,
     Event,
     HandedOff,
@@ -109,8 +108,6 @@ class TerminalView:
             case PlanUpdated():
                 for step in event.steps:
                     self._note(f"{_TICKS[step.status]} {step.text}", "dim" if step.status == "done" else "none")
-            case ApprovalRequested():
-                self._note(f"{event.name} waits for an approval: {event.why}", "yellow")
             case ApprovalDecided():
                 self._note(f"{'allowed' if event.allowed else 'denied'} {event.reason}".strip(), "yellow")
             case HandedOff():
@@ -171,7 +168,7 @@ class TerminalView:
             case ToolFinished():
                 text = f"error: {inner.error}" if inner.error is not None else " ".join(_plain(inner.content).split())
                 self._note(f"  {by}← {text}", "red" if inner.error is not None else "green")
-            case PlanUpdated() | ApprovalRequested() | ApprovalDecided() | SubagentEvent():
+            case PlanUpdated() | ApprovalDecided() | SubagentEvent():
                 self.show(inner)
 
     def _result(self, event: ToolFinished) -> None:

@@ -90,9 +90,7 @@ class BlobStore:
         file_id = "sha256:" + hashlib.sha256(data).hexdigest()
         path = self.path(file_id)
         try:
-            if path.is_file() and path.read_bytes() == data:
-                os.utime(path)  # whoever puts it needs it from now on: `sweep` must see that
-            else:  # a damaged copy is replaced
+            if not _renewed(path, data):
                 _write_atomically(path, data)
                 logger.debug("stored %s (%s, %d bytes)", file_id, mime_type, len(data))
         except OSError as error:
@@ -149,8 +147,7 @@ class BlobStore:
                 if keep(file_id) if _is_file_id(file_id) else not path.name.startswith(_TEMPORARY):
                     continue
                 with suppress(FileNotFoundError):  # another process sweeps too
-                    if (stat := path.stat()).st_mtime < before:
-                        path.unlink()
+                    if (stat := path.stat()).st_mtime < before and _removed(path, before):
                         files, size = files + 1, size + stat.st_size
         except OSError as error:
             raise StoreError(f"{self.root} cannot be swept ({error}); check its permissions") from error
@@ -175,8 +172,35 @@ def _is_file_id(value: object) -> bool:
     return isinstance(value, str) and FILE_ID.fullmatch(value) is not None
 
 
+def _renewed(path: Path, data: bytes) -> bool:
+    """Whether the file is there whole; it counts as put now, which `sweep` sees."""
+    try:
+        if path.read_bytes() != data:  # a damaged copy is replaced
+            return False
+        os.utime(path)
+    except FileNotFoundError:  # maybe swept this moment
+        return False
+    return True
+
+
+def _removed(path: Path, before: float) -> bool:
+    """Remove a file, unless it is put just now: out of the way first, so that whoever puts it then writes it anew."""
+    aside = path if path.name.startswith(_TEMPORARY) else path.with_name(_TEMPORARY + path.name)
+    os.replace(path, aside)
+    if aside.stat().st_mtime >= before:
+        os.replace(aside, path)
+        return False
+    aside.unlink()
+    return True
+
+
 def _write_atomically(path: Path, data: bytes) -> None:
     """Write beside the place, flush to disk, then rename: readers see the whole file or none."""
+    changed = [path.parent]
+    for folder in path.parents:
+        if folder.is_dir():
+            break
+        changed.append(folder.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
     try:
@@ -188,11 +212,12 @@ def _write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    for folder in changed:
+        _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can."""
+    """Make the names in it durable, where the system can."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -22,7 +22,7 @@ from mmagent.agent.tools import AnyTool, Progress, ToolContext
 from mmagent.agent.tools.calls import Outcome, failure, perform
 from mmagent.agent.tools.schema import first_error
 from mmagent.content import Block, Image, MediaBlock
-from mmagent.errors import InputError, MissingExtra, MMAgentError, ToolError
+from mmagent.errors import InputError, MissingExtra, MMAgentError, StoreError, ToolError
 from mmagent.media import BlobStore
 from mmagent.settings import settings
 from mmagent.tools import builtin
@@ -44,6 +44,25 @@ PICTURE = {
     "path": {"type": "string", "description": "The path of a picture in a folder that is served."},
     "data": {"type": "string", "description": "Instead of a path: the picture's file, as base64."},
 }
+_BY_FOLDERS = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+
+
+class _OneCall(BlobStore):
+    """The files of a call. A tool that nobody waits for any more can add none: their folder is gone."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._putting, self._over = threading.Lock(), False
+
+    def put(self, data: bytes, mime_type: str) -> str:
+        with self._putting:
+            if self._over:
+                raise StoreError("the call is over; return files before its timeout")
+            return super().put(data, mime_type)
+
+    def close(self) -> None:
+        with self._putting:
+            self._over = True
 
 
 class ToolServer:
@@ -91,10 +110,13 @@ class ToolServer:
 
     async def _call(self, context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
         with tempfile.TemporaryDirectory(prefix="mmagent-mcp-") as folder:
-            blobs = BlobStore(Path(folder))
-            async with self._places:
-                outcome = await self._perform(context, params.name, dict(params.arguments or {}), blobs)
-            return await asyncio.to_thread(_answer, outcome, blobs)
+            blobs = _OneCall(Path(folder))
+            try:
+                async with self._places:
+                    outcome = await self._perform(context, params.name, dict(params.arguments or {}), blobs)
+                return await asyncio.to_thread(_answer, outcome, blobs)
+            finally:
+                blobs.close()
 
     async def _perform(
         self, context: ServerRequestContext[Any], name: str, arguments: dict[str, Any], blobs: BlobStore
@@ -107,7 +129,7 @@ class ToolServer:
             knowledge = None
             if _sees(tool):
                 path, data = arguments.pop("path", None), arguments.pop("data", None)
-                pictures = (blobs.admit(Image(await asyncio.to_thread(self._file, path, data))),)
+                pictures = (await asyncio.to_thread(lambda: blobs.admit(Image(self._file(path, data)))),)
             elif tool.context_parameter:
                 knowledge = await asyncio.to_thread(self._documents)
             checked = tool.validate(arguments)
@@ -166,13 +188,29 @@ def read_below(roots: Sequence[Path], path: str) -> bytes:
             file = (root / path).resolve(strict=True)
             if not file.is_relative_to(root):
                 continue
-            flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-            with os.fdopen(os.open(file, flags), "rb") as opened:
+            with os.fdopen(_open_below(root, file), "rb") as opened:
                 if stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                     return opened.read(settings().max_image_bytes + 1)
         except (OSError, ValueError, RuntimeError):  # ValueError: a NUL; RuntimeError: links in a circle
             continue
     raise InputError(f"there is no file {path[:200]!r} in the folders that are served; see --root")
+
+
+def _open_below(root: Path, file: Path) -> int:
+    """Open a file, where the system can from folder to folder: one of them may become a link at any moment."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    *folders, name = file.relative_to(root).parts or (".",)
+    if not _BY_FOLDERS:
+        return os.open(file, flags)
+    at = os.open(root, flags | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            below = os.open(folder, flags | os.O_DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(name, flags, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 async def over_stdio(server: ToolServer) -> None:

@@ -51,6 +51,7 @@ class Database:
         self._wal = self._closed = False
         self._level = ""
         self._commits = self._bytes = 0
+        self._acknowledged = -1
         with self.errors():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # conversations are private
             try:
@@ -76,8 +77,11 @@ class Database:
                     f"{self.path} can be read and not written; check that you may write to it and beside it"
                 )
             self._synchronise("FULL" if flush or not self._wal else "NORMAL")
+            self._acknowledged = -1
             with self.atomic():
                 yield self.connection
+            if self._acknowledged >= 0 and self._lock is not None:  # before anybody else can write, or close the file
+                self._lock.receipt = self._acknowledged
             self._commits += 1
             self._bytes += size
             if self._commits >= _COMMITS or self._bytes >= _BYTES:
@@ -102,8 +106,9 @@ class Database:
             return self.connection.execute(sql, values).fetchall()
 
     def acknowledge(self, row: int) -> None:
-        """Keep the receipt of a row that was flushed."""
-        if self._lock is not None and not self._closed:
+        """In a transaction that is flushed: the number of its last row, which is the receipt once that is done."""
+        self._acknowledged = row
+        if self._lock is not None and row < self._lock.receipt:  # that rows are to go must be told before they are gone
             self._lock.receipt = row
 
     def empty_log(self) -> None:

@@ -20,7 +20,7 @@ from mmagent.errors import InputError, MMAgentError, NotFound, StoreError
 from mmagent.media import BlobStore
 from mmagent.session import contents
 from mmagent.session.journal import Draft, Entry, Journal
-from mmagent.session.replay import CITED, ENDED, MESSAGE, REWOUND, replay
+from mmagent.session.replay import CITED, COPIED, ENDED, MESSAGE, REWOUND, replay
 from mmagent.session.session import Session
 from mmagent.settings import settings
 
@@ -137,7 +137,7 @@ def import_jsonl(lines: Iterable[str], journal: Journal, blobs: BlobStore, name:
         blobs.put(data, "application/octet-stream")
     session = journal.create(name)
     try:
-        journal.append(session, drafts)
+        journal.append(session, [*drafts, Draft(COPIED, {"imported": True})])
     except BaseException:
         journal.delete(session)
         raise
@@ -254,7 +254,7 @@ def _conversation(session: Session) -> Iterator[tuple[Message, list[dict[str, An
 
 
 def _speaker(message: Message) -> str:
-    return "Correction" if message.role == "user" and is_correction(message.text) else _SPEAKERS[message.role]
+    return "Correction" if is_correction(message) else _SPEAKERS[message.role]
 
 
 def _html_block(block: Any, message: Message, blobs: BlobStore) -> str:

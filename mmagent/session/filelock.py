@@ -1,14 +1,17 @@
-"""Locks between processes that end with the process. It knows files and the clock, and no database.
+"""Locks between processes that end with the process. It knows files and the clock, not what is in them.
 
-``flock`` belongs to an open file, so two users of one process exclude each other as two processes do.
+``flock`` belongs to an open file, so two users of one process exclude each other as two processes do. A system without
+it has at least SQLite's own locks: they do for leases there.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from mmagent.errors import StoreLocked
@@ -78,9 +81,11 @@ class FileLock:
         os.close(self._file)
 
 
-def try_lease(path: Path) -> int | None:
-    """Lock a file of one's own, without waiting, and return its descriptor; None while anybody else has it."""
+def try_lease(path: Path) -> Callable[[], None] | None:
+    """Lock a file of one's own, without waiting, and return what ends that; None while anybody else has it."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    if not AVAILABLE:
+        return _try_database(path)
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -88,21 +93,38 @@ def try_lease(path: Path) -> int | None:
                 os.close(file)
                 return None
             if _is(file, path):
-                return file
+                return partial(_end_lease, file, path)
         except BaseException:
             os.close(file)
             raise
         os.close(file)  # who had it before has just removed it
 
 
-def end_lease(file: int, path: Path) -> None:
-    """Unlock and remove the file."""
+def _end_lease(file: int, path: Path) -> None:
     with suppress(OSError):
         if _is(file, path):
             path.unlink()
     with suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_UN)  # a child that was forked meanwhile has it open too
     os.close(file)
+
+
+def _try_database(path: Path) -> Callable[[], None] | None:
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        connection.close()
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return None
+        raise
+    return partial(_end_database, connection, path)
+
+
+def _end_database(connection: sqlite3.Connection, path: Path) -> None:
+    connection.close()
+    with suppress(OSError):  # who has it open now has the lock, and such systems remove no open files
+        path.unlink()
 
 
 def _try_lock(file: int) -> bool:

@@ -71,7 +71,7 @@ class Journal(Protocol):
     """Whether an append without ``flush`` takes far less than a millisecond, so that an event loop may wait for it."""
 
     def create(self, name: str, *, parent: str | None = None) -> str:
-        """Begin a session and return its id.
+        """Begin a session and return its id. The end of the process cannot lose it.
 
         Args:
             name: Not taken yet; any text.

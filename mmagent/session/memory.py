@@ -79,6 +79,7 @@ class MemoryJournal:
 
     def find(self, name: str) -> SessionInfo | None:
         """See `Journal.find`."""
+        contents.check_name(name)
         with self._lock:
             return next((one.info for one in self._open().values() if one.name == name), None)
 

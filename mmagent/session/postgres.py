@@ -50,6 +50,10 @@ CREATE TABLE mmagent_media (
   PRIMARY KEY (session, file_id)
 );
 """
+_HELD = (
+    "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = %s AND classid = %s::bigint::oid"
+    " AND objid = %s::bigint::oid)"
+)
 _INFO = "s.id, s.name, s.parent, s.entries, s.created, s.updated"
 
 
@@ -89,13 +93,16 @@ class PostgresJournal:
         media = [(seq, file_id) for seq, draft in enumerate(drafts) for file_id in contents.media(draft.data)]
 
         def work(connection: psycopg.Connection[Any]) -> int:
+            held = self._server.holder(session)
             counted = connection.execute(
                 "UPDATE mmagent_sessions SET entries = entries + %s, updated = clock_timestamp(),"
-                " used = nextval('mmagent_used') WHERE id = %s RETURNING entries",
-                (len(rows), session),
+                f" used = nextval('mmagent_used') WHERE id = %s RETURNING entries, {_HELD if held else 'true'}",
+                (len(rows), session, *(held or ())),
             ).fetchone()
             if counted is None:
                 raise _gone(session)
+            if not counted[1]:
+                self._server.keep(session)
             first = counted[0] - len(rows) + 1
             _insert(
                 connection,

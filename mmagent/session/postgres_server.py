@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WAIT_SECONDS = 5
+_STATEMENT_SECONDS = 60
+"""No statement takes so long unless something is wrong."""
 _CONNECTIONS = 8
+_NETWORK = {
+    "connect_timeout": WAIT_SECONDS,
+    "keepalives_idle": WAIT_SECONDS,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 2 * 1000 * WAIT_SECONDS,
+}
+"""A network that is gone is an error soon; what the address says comes first."""
 
 
 class PostgresServer:
@@ -51,12 +61,13 @@ class PostgresServer:
         self._url = url
         self._secrets = [str(parts[key]) for key in ("password", "sslpassword") if parts.get(key)]
         self._where = f"the database {parts.get('dbname', '')} at {parts.get('host') or 'this machine'}"
-        self._settings: dict[str, Any] = {"connect_timeout": WAIT_SECONDS} if "connect_timeout" not in parts else {}
+        self._settings: dict[str, Any] = {name: value for name, value in _NETWORK.items() if name not in parts}
         self._lock = threading.RLock()
         self._free = threading.BoundedSemaphore(_CONNECTIONS)
         self._idle: list[psycopg.Connection[Any]] = []
         self._locks: psycopg.Connection[Any] | None = None
         self._locked: set[str] = set()
+        self._lost: set[str] = set()
         self._closed = False
 
     def work(self, work: Callable[[psycopg.Connection[Any]], T], *, flush: bool = True) -> T:
@@ -92,23 +103,41 @@ class PostgresServer:
         """Take a lock that nobody else has, until `unlock` or the end of the process. All hang on one connection."""
         with self._lock, self._as_ours():
             self._check_open()
-            if name in self._locked:
-                return False
-            if self._locks is None or not self._alive(self._locks):
-                self._locks = self._connect()
-                for held in self._locked:  # the server was restarted, and gave all locks up
-                    self._locks.execute("SELECT pg_try_advisory_lock(%s)", (_key(held),))
-            row = self._locks.execute("SELECT pg_try_advisory_lock(%s)", (_key(name),)).fetchone()
-            if not (row and row[0]):
+            if name in self._locked or not _try_lock(self._lock_connection(), name):
                 return False
             self._locked.add(name)
             return True
+
+    def holder(self, name: str) -> tuple[int, int, int] | None:
+        """Where `pg_locks` shows a lock of ours: its ``pid``, ``classid`` and ``objid``; None: we have not taken it.
+
+        Raises:
+            StoreLocked: We had, and it is lost.
+        """
+        with self._lock:
+            if name not in self._locked:
+                return None
+            self._check_kept(name)
+            return self._locks.info.backend_pid if self._locks else 0, *divmod(_key(name) % 2**64, 2**32)
+
+    def keep(self, name: str) -> None:
+        """After `pg_locks` did not show a lock of ours: take it again.
+
+        Raises:
+            StoreLocked: Another process was faster.
+        """
+        with self._lock, self._as_ours():
+            self._check_open()
+            self._lock_connection()
+            self._check_kept(name)
 
     def unlock(self, name: str) -> None:
         """Give a lock back."""
         with self._lock:
             self._locked.discard(name)
-            if self._locks is not None:
+            if name in self._lost:
+                self._lost.discard(name)
+            elif self._locks is not None:
                 with suppress(self._psycopg.Error):  # then the connection is gone, and the lock with it
                     self._locks.execute("SELECT pg_advisory_unlock(%s)", (_key(name),))
 
@@ -120,6 +149,22 @@ class PostgresServer:
                 connection.close()
             self._idle.clear()
             self._locks = None
+
+    def _lock_connection(self) -> psycopg.Connection[Any]:
+        """The connection of the locks. A new one takes them again; those that others have meanwhile are lost."""
+        if self._locks is None or not self._alive(self._locks):
+            self._locks = None
+            connection = self._connect()
+            self._lost |= {name for name in self._locked - self._lost if not _try_lock(connection, name)}
+            self._locks = connection
+        return self._locks
+
+    def _check_kept(self, name: str) -> None:
+        if name in self._lost:
+            raise StoreLocked(
+                f"the connection to {self._where} broke in the middle of a turn, and another process has begun a turn"
+                " of the same session; read the session again"
+            )
 
     def _take(self, *, fresh: bool) -> psycopg.Connection[Any]:
         with self._lock:
@@ -144,8 +189,10 @@ class PostgresServer:
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = self._psycopg.connect(self._url, autocommit=True, **self._settings)
-        connection.execute(f"SET lock_timeout = '{WAIT_SECONDS}s'")
-        connection.execute("SET client_encoding = 'UTF8'")
+        connection.execute(
+            f"SET lock_timeout = '{WAIT_SECONDS}s'; SET statement_timeout = '{_STATEMENT_SECONDS}s';"
+            " SET client_encoding = 'UTF8'"
+        )
         return connection
 
     def _alive(self, connection: psycopg.Connection[Any]) -> bool:
@@ -176,6 +223,10 @@ class PostgresServer:
             raise StoreError(
                 f"{self._where} cannot be used ({reason}); check that it runs and what you may do there"
             ) from error
+
+
+def _try_lock(connection: psycopg.Connection[Any], name: str) -> bool:
+    return connection.execute("SELECT pg_try_advisory_lock(%s)", (_key(name),)).fetchone() == (True,)
 
 
 def _key(name: str) -> int:

@@ -39,6 +39,8 @@ REWOUND = "rewound"
 """What came after an entry counts no more: ``{"to": seq}``."""
 CITED = "cited"
 """Passages that a tool gave numbers to, in their order: ``{"hits": […]}``."""
+COPIED = "copied"
+"""What stands before was said in another session: ``{"imported": …}``; imported words may be anybody's."""
 ENDED = "ended"
 """The end of a turn: ``{"how": "finished" | "failed" | "cancelled", "usage", "citations", "error"}``."""
 
@@ -104,6 +106,12 @@ class State:
     """The passages that the last turn may point at; number 1 comes first."""
     unfinished: bool = False
     """Whether the last turn can go on: it waits for approvals, its process died, or it failed before it answered."""
+    ended: str | None = None
+    """How the last turn did: ``finished``, ``failed`` or ``cancelled``."""
+    partial: bool = False
+    """Whether the last message is only the part that there was."""
+    planned: bool = False
+    """Whether the plan was written in the last turn."""
     last_seq: int = 0
     open: dict[str, OpenCall] = field(default_factory=dict)
     """The calls of the last message, while one of them has no outcome; by id, in order."""
@@ -116,8 +124,8 @@ class State:
     call_ids: set[str] = field(default_factory=set)
     whole: bool = False
     """Whether compactions are passed over, so that `messages` is the whole conversation."""
-    _partial: bool = False
-    """Whether the last message is only the part that there was."""
+    _next_agent: str | None = None
+    """Who goes on once all calls beside the handoff have their outcomes."""
     _opening: tuple[int, Message] | None = None
     _made_up: dict[str, Message] = field(default_factory=dict)
     """Outcomes of calls that had none, by the call's id."""
@@ -139,7 +147,7 @@ class State:
         try:
             match entry.kind:
                 case "message":
-                    self._partial = bool(data.get("interrupted"))
+                    self.partial = bool(data.get("interrupted"))
                     self._add(message or Message.model_validate(data["message"]), entry.seq)
                 case "intent":
                     if data["id"] in self.open:
@@ -153,13 +161,19 @@ class State:
                     )
                 case "decided":
                     self.pending.pop(data["id"], None)
+                    if type(data["allowed"]) is not bool or not isinstance(data["digest"], str):
+                        raise TypeError("it decides nothing")
                     self.decided[data["id"]] = data
                 case "plan":
+                    self.planned = True
                     self.plan = tuple(PlanStep.model_validate(step) for step in data["steps"])
                 case "opened":
                     self.opened |= set(data["groups"])
                 case "handoff":
-                    self.agent = data["agent"]
+                    if self.open:
+                        self._next_agent = data["agent"]
+                    else:
+                        self.agent = data["agent"]
                 case "picture":
                     old = self.pictures.get(data["file_id"], PictureState())
                     self.pictures[data["file_id"]] = PictureState(
@@ -171,8 +185,11 @@ class State:
                 case "compaction":
                     if not self.whole:
                         self._compact(data)
+                case "copied":
+                    self._copied(imported=data["imported"])
                 case "ended":
-                    self.unfinished = data["how"] == "failed" and not self._partial
+                    self.ended = data["how"]
+                    self.unfinished = data["how"] == "failed" and not self.partial
         except (KeyError, TypeError, ValidationError) as error:
             raise StoreError(
                 f"entry {entry.seq} of the session is no {entry.kind} that this mmagent knows; upgrade it or take a"
@@ -200,10 +217,10 @@ class State:
             return
         if self.open:
             self._close(seq)
-        if message.role == "user" and not is_correction(message.text):
+        if message.role == "user" and not is_correction(message):
             self.questions.append(seq)
             self.own_words.append(message.text)
-            self.unfinished = True
+            self.unfinished, self.ended, self.planned = True, None, False
             self.cited.clear()
         calls = message.tool_calls
         if calls:
@@ -242,6 +259,14 @@ class State:
             if opened.outcome is None:
                 self._made_up[opened.call["id"]] = message
         self.open, self._opening = {}, None
+        self.agent, self._next_agent = self._next_agent or self.agent, None
+
+    def _copied(self, *, imported: bool) -> None:
+        """Approvals hold in the session where they were given; what anybody may have written is nobody's own words."""
+        self.pending, self.digests, self.decided = {}, {}, {}
+        if imported:
+            self.labels |= {"untrusted"}
+            self.own_words.clear()
 
     def _compact(self, data: Mapping[str, Any]) -> None:
         short = [Message.model_validate(one) for one in data["messages"]]
@@ -264,8 +289,13 @@ def replay(entries: Iterable[Entry], *, whole: bool = False) -> State:
         StoreError: An entry cannot be understood.
     """
     state = State(whole=whole)
-    for entry in _counting(entries):
+    counting, taken_back = _counting(entries)
+    for entry in counting:
         state.apply(entry)
+    for entry in taken_back:  # ids of calls are keys of effects, so none comes back
+        if entry.kind == MESSAGE:
+            blocks = entry.data["message"].get("content", ())
+            state.call_ids |= {block["id"] for block in blocks if block.get("type") == "tool_call"}
     return state
 
 
@@ -285,12 +315,13 @@ def draft(message: Message, *, interrupted: bool = False, artifacts: Sequence[Me
     return Said(MESSAGE, data, message)
 
 
-def _counting(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries without those that were taken back."""
+def _counting(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """The entries that count, and those that were taken back."""
     counting: list[Entry] = []
+    taken_back: list[Entry] = []
     for entry in entries:
         if entry.kind == REWOUND:
             while counting and counting[-1].seq > entry.data["to"]:
-                counting.pop()
+                taken_back.append(counting.pop())
         counting.append(entry)
-    return counting
+    return counting, taken_back

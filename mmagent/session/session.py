@@ -8,16 +8,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from mmagent.content import Message
-from mmagent.errors import InputError, NotFound, StoreLocked
+from mmagent.errors import ConfigurationError, InputError, NotFound, StoreLocked
 from mmagent.session.journal import Draft, Entry, Journal
 from mmagent.session.memory import MemoryJournal
-from mmagent.session.replay import REWOUND, Said, State, draft, replay
+from mmagent.session.replay import COPIED, REWOUND, Said, State, draft, replay
 
 _NAME = re.compile(r"\w[\w.-]{0,63}")
+T = TypeVar("T")
 _WAIT_SECONDS = 0.01
 _SLOW_FLUSH_SECONDS = 0.002
 LEASE_SECONDS = 5.0
@@ -183,8 +185,12 @@ class Session:
         try:
             while self._waiting[0] is not ticket:
                 await asyncio.sleep(_WAIT_SECONDS)
-            with await self._leased(LEASE_SECONDS):
-                yield self.refresh() if self.journal.quick else await asyncio.to_thread(self.refresh)
+            lease = await self._leased(LEASE_SECONDS)
+            await self._soon(lease.__enter__)
+            try:
+                yield await self._soon(self.refresh)
+            finally:
+                await self._soon(lambda: lease.__exit__(None, None, None))
         finally:
             self._waiting.remove(ticket)
 
@@ -196,7 +202,7 @@ class Session:
             turns: How many turns to copy, from the first; None: all.
 
         Raises:
-            InputError: The name cannot be used, or is taken.
+            InputError: The name cannot be used, or is taken, or there are not so many turns.
             NotFound: There is nothing to copy yet.
             StoreError: It cannot be written.
         """
@@ -208,9 +214,13 @@ class Session:
             stem = self.name[:56]
             name = next(one for number in range(2, len(taken) + 3) if (one := f"{stem}-{number}") not in taken)
         _check(name)
-        until = None if turns is None or turns >= len(state.questions) else state.questions[max(turns, 0)] - 1
+        if turns is not None and not 0 <= turns <= len(state.questions):
+            raise InputError(f"the session {self.name} has {len(state.questions)} turns; {turns} cannot be copied")
+        until = None if turns is None or turns == len(state.questions) else state.questions[turns] - 1
         self.journal.fork(self.id, name, until)
-        return Session(name, self.journal, saved=self.saved)
+        fork = Session(name, self.journal, saved=self.saved)
+        fork.write(Draft(COPIED, {"imported": False}))
+        return fork
 
     def rewind(self, turns: int = 1) -> Message:
         """Take back the last turns; they stay in the journal and count no more. What tools did stays done.
@@ -247,6 +257,8 @@ class Session:
         with self._alone():
             if self.id is not None:
                 self.journal.rename(self.id, name)
+            elif self.journal.find(name) is not None:
+                raise InputError(f"there is a session called {name!r} already; take another name")
             self.name = name
 
     def delete(self) -> None:
@@ -284,20 +296,38 @@ class Session:
             return self.id
 
     async def _leased(self, seconds: float) -> AbstractContextManager[None]:
-        session = self._made() if self.journal.quick else await asyncio.to_thread(self._made)
+        session = await self._soon(self._made)
         waited = 0.0
-        while (lease := self.journal.lease(session)) is None:
+        while (lease := await self._lease(session)) is None:
             if waited >= seconds:
                 raise self._in_turn()
             await asyncio.sleep(_WAIT_SECONDS)
             waited += _WAIT_SECONDS
         return lease
 
+    async def _lease(self, session: str) -> AbstractContextManager[None] | None:
+        if self.journal.quick:
+            return self.journal.lease(session)
+        asking = asyncio.ensure_future(asyncio.to_thread(self.journal.lease, session))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:  # it may be given all the same
+            await asyncio.wait({asking})
+            if not asking.exception() and (lease := asking.result()) is not None:
+                with lease:
+                    pass
+            raise
+
+    async def _soon(self, work: Callable[[], T]) -> T:
+        """What a journal says; a thread waits for one that may take its time."""
+        return work() if self.journal.quick else await asyncio.to_thread(work)
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        if self.id is None:
+        if self._found() is None:
             yield
             return
+        assert self.id is not None
         if self._waiting or (lease := self.journal.lease(self.id)) is None:
             raise self._in_turn()
         with lease:
@@ -338,7 +368,12 @@ def _place(path: str | Path | None) -> str | Path:
     from mmagent.settings import settings
 
     place = path or settings().sessions or sessions_path()
-    return str(place) if str(place).startswith(("postgres://", "postgresql://")) else Path(place)
+    if isinstance(place, Path) or "://" not in place:
+        return Path(place)
+    if not place.startswith(("postgres://", "postgresql://")):
+        scheme = place.partition("://")[0]
+        raise ConfigurationError(f"sessions cannot be kept at {scheme}://; give a file or a postgresql:// address")
+    return place
 
 
 def _check(name: str) -> None:
@@ -352,5 +387,7 @@ async def _to_the_end(work: Callable[[], None]) -> None:
     try:
         await asyncio.shield(thread)
     except asyncio.CancelledError:
-        await asyncio.wait({thread})
+        while not thread.done():
+            with suppress(asyncio.CancelledError):  # a second time changes nothing
+                await asyncio.wait({thread})
         raise

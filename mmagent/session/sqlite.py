@@ -7,7 +7,7 @@ enter the search index some entries later, or when somebody searches: an append 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +22,10 @@ from mmagent.session.sqlite_schema import (
     add_session,
     checksum,
     dump,
+    forget_words,
     last_row,
     make_searchable,
     prepare,
-    words_of,
 )
 
 _INFO = "s.id, s.name, s.parent, s.entries, s.created, s.updated, s.checksum"
@@ -35,6 +35,15 @@ _LAST_USED_FIRST = (
     "ORDER BY coalesce((SELECT e.id FROM entries e WHERE e.session = s.id AND e.seq = s.entries), s.since) DESC,"
     " s.rowid DESC"
 )
+_NAMES = "SELECT rowid AS id, name FROM sessions INDEXED BY sqlite_autoindex_sessions_2 WHERE name"
+_MISLED = f"""SELECT 1 FROM (
+  SELECT * FROM ({_NAMES} >= ?1 ORDER BY name LIMIT 1) UNION ALL
+  SELECT * FROM ({_NAMES} < ?1 ORDER BY name DESC LIMIT 1)
+) n LEFT JOIN sessions s ON s.rowid = n.id WHERE s.name IS NOT n.name
+UNION ALL SELECT 1 WHERE (SELECT count(*) FROM sessions INDEXED BY sqlite_autoindex_sessions_2)
+  <> (SELECT count(*) FROM sessions NOT INDEXED)"""
+"""Has rows where a damaged index of names may hide one: what it misleads ends beside the name that was changed,
+and where an end was cut off, the numbers differ. It reads a page or two, and the heads of the others."""
 _FAMILY = """WITH RECURSIVE family(id) AS (
   VALUES (?) UNION SELECT s.id FROM sessions s JOIN family ON s.parent = family.id
 )"""
@@ -60,9 +69,9 @@ class SqliteJournal:
         self._database = Database(path, prepare)
 
     def create(self, name: str, *, parent: str | None = None) -> str:
-        """See `Journal.create`."""
+        """See `Journal.create`; what is flushed next flushes it."""
         contents.check_name(name)
-        with self._database.transaction() as connection:
+        with self._database.transaction(flush=False) as connection:
             self._check_free(name)
             if parent is not None and self._info("WHERE s.id = ?", parent) is None:
                 raise NotFound(f"there is no session {parent!r} to be the parent of {name!r}")
@@ -86,8 +95,8 @@ class SqliteJournal:
             if flush and self._unsearchable >= _SEARCHABLE_EVERY:
                 make_searchable(connection)
                 self._unsearchable = 0
-        if flush and row:
-            self._database.acknowledge(row)
+            if flush and row:
+                self._database.acknowledge(row)
         return last
 
     def read(self, session: str, after: int = 0, until: int | None = None) -> list[Entry]:
@@ -119,8 +128,9 @@ class SqliteJournal:
 
     def find(self, name: str) -> SessionInfo | None:
         """See `Journal.find`."""
+        contents.check_name(name)
         found = self._info("WHERE s.name = ?", name)
-        if found is None and self._database.query("SELECT 1 FROM sessions NOT INDEXED WHERE name = ?", (name,)):
+        if found is None and self._database.query(_MISLED, (name,)):
             raise self._database.damaged(f"the session {name!r} is not where it should be")
         return found
 
@@ -145,7 +155,6 @@ class SqliteJournal:
     def fork(self, session: str, name: str, until: int | None = None) -> str:
         """See `Journal.fork`."""
         contents.check_name(name)
-        row = 0
         with self._database.transaction() as connection:
             info = self._info("WHERE s.id = ?", session)
             if info is None:
@@ -154,10 +163,9 @@ class SqliteJournal:
             entries = self.read(session, until=until)
             copy = add_session(connection, name, None, _now())
             for entry in entries:
-                row = add_entry(connection, copy, entry.seq, entry.kind, dump(entry.data), entry.created, entry.data)
+                add_entry(connection, copy, entry.seq, entry.kind, dump(entry.data), entry.created, entry.data)
             connection.execute("UPDATE sessions SET entries = ? WHERE id = ?", (len(entries), copy))
-        if row:
-            self._database.acknowledge(row)
+            self._database.acknowledge(last_row(connection))
         return copy
 
     def search(self, words: str, limit: int = 20) -> list[Found]:
@@ -184,23 +192,16 @@ class SqliteJournal:
         """See `Journal.delete`. Nothing of their text stays in the file."""
         with self._database.transaction() as connection:
             connection.execute("PRAGMA secure_delete = ON")
-            (through,) = connection.execute("SELECT through FROM searched").fetchone()
             family = [id for (id,) in connection.execute(f"{_FAMILY} SELECT id FROM family", (session,))]
             for id in family:
-                for row, kind, data in connection.execute(
-                    "SELECT id, kind, data FROM entries WHERE session = ? AND id <= ?", (id, through)
-                ).fetchall():
-                    if words := words_of(kind, json.loads(data)):
-                        connection.execute(
-                            "INSERT INTO said (said, rowid, words) VALUES ('delete', ?, ?)", (row, words)
-                        )
+                forget_words(connection, id)
                 for table, column in (("entries", "session"), ("media", "session"), ("sessions", "id")):
                     connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (id,))
             connection.execute("INSERT INTO said (said) VALUES ('optimize')")
             last = last_row(connection)
             connection.execute("UPDATE sessions SET since = min(since, ?)", (last,))
             connection.execute("UPDATE searched SET through = min(through, ?)", (last,))
-            self._database.acknowledge(last)  # fewer than before, so it must be told before it is so
+            self._database.acknowledge(last)
         self._database.empty_log()
 
     def media(self) -> frozenset[str]:
@@ -212,8 +213,8 @@ class SqliteJournal:
         if not (session.isascii() and session.isalnum()):
             raise _gone(session)
         with self._database.errors():
-            file = filelock.try_lease(self._turns / session)
-        return None if file is None else self._leasing(file, self._turns / session)
+            end = filelock.try_lease(self._turns / session)
+        return None if end is None else self._leasing(end)
 
     def check(self) -> list[str]:
         """What is wrong with the file, as SQLite finds it; a second for some hundred megabytes."""
@@ -225,11 +226,11 @@ class SqliteJournal:
         self._database.close()
 
     @contextmanager
-    def _leasing(self, file: int, path: Path) -> Iterator[None]:
+    def _leasing(self, end: Callable[[], None]) -> Iterator[None]:
         try:
             yield
         finally:
-            filelock.end_lease(file, path)
+            end()
 
     def _info(self, where: str, value: str) -> SessionInfo | None:
         return next(iter(self._infos(where, value)), None)

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from mmagent.content import CORRECTION
 from mmagent.errors import StoreError
 from mmagent.session import contents
 from mmagent.session.database import Database
@@ -55,23 +56,24 @@ def prepare(database: Database) -> int:
     Raises:
         StoreError: The file is another program's, or was written by a newer mmagent.
     """
-    version = _version(database)
-    if version == 0:
+    if _version(database) == 0:
         with database.atomic():
-            if _value(database, "SELECT count(*) FROM sqlite_master"):
-                raise _not_ours(database)
-            _create(database.connection)
-            database.connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            if _version(database) == 0:  # a process without our lock may have been quicker
+                if _value(database, "SELECT count(*) FROM sqlite_master"):
+                    raise _not_ours(database)
+                _create(database.connection)
+                database.connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    if _value(database, "PRAGMA application_id") != _APPLICATION_ID:
+        raise _not_ours(database)
+    version = _version(database)
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{database.path} was written by a newer mmagent (its schema is {version}, this one knows"
             f" {SCHEMA_VERSION}); upgrade with: pip install -U mmagent"
         )
-    if _value(database, "PRAGMA application_id") != _APPLICATION_ID:
-        raise _not_ours(database)
     if version == 1:
         with database.atomic():
-            if _version(database) == 1:  # a process without our lock may have been quicker
+            if _version(database) == 1:
                 _from_version_1(database.connection)
     return last_row(database.connection)
 
@@ -130,19 +132,42 @@ def add_entry(
 
 
 def make_searchable(connection: sqlite3.Connection) -> None:
-    """Bring the search index up to date. It costs more than an entry does, so not each entry waits for it."""
+    """Bring the search index up to date. It costs more than an entry does, so not each entry waits for it.
+
+    A damaged entry is left out: who reads its session is told, and the others go on.
+    """
     through = connection.execute("SELECT through FROM searched").fetchone()[0]
-    rows = connection.execute("SELECT id, kind, data FROM entries WHERE id > ?", (through,)).fetchall()
-    for row, kind, data in rows:
-        if kind == "message" and (words := words_of(kind, json.loads(data))):
+    rows = connection.execute("SELECT id, seq, kind, data, checksum FROM entries WHERE id > ?", (through,)).fetchall()
+    for row, *entry in rows:
+        if words := _words(*entry):
             connection.execute("INSERT INTO said (rowid, words) VALUES (?, ?)", (row, words))
     if rows:
         connection.execute("UPDATE searched SET through = ?", (last_row(connection),))
 
 
-def words_of(kind: str, data: Mapping[str, Any]) -> str:
-    """What the search index has of an entry; to take it out again, the index must be given the same."""
-    return " ".join(sorted(contents.terms(contents.said(kind, data))))
+def forget_words(connection: sqlite3.Connection, session: str) -> None:
+    """Take the words of a session's entries out of the search index."""
+    rows = connection.execute(
+        "SELECT id, seq, kind, data, checksum FROM entries WHERE session = ? AND id <= (SELECT through FROM searched)",
+        (session,),
+    ).fetchall()
+    for row, *entry in rows:
+        words = _words(*entry)
+        if words is None:  # nobody knows what the index has of it, so all is looked at again
+            connection.execute("INSERT INTO said (said) VALUES ('delete-all')")
+            connection.execute("UPDATE searched SET through = 0")
+            return
+        if words:
+            connection.execute("INSERT INTO said (said, rowid, words) VALUES ('delete', ?, ?)", (row, words))
+
+
+def _words(seq: int, kind: str, data: str, check: int) -> str | None:
+    """What the search index has of an entry; to take it out again, it must be given the same. None: damaged."""
+    if checksum(seq, kind, data) != check:
+        return None
+    if kind != "message":
+        return ""
+    return " ".join(sorted(contents.terms(contents.said(kind, json.loads(data)))))
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -167,6 +192,9 @@ def _from_version_1(connection: sqlite3.Connection) -> None:
             kind = "intent"
             data = {key: data.get(key, "") for key in ("id", "name", "effect")} | {"key": "", "digest": ""}
             text = dump(data)
+        elif kind == "message" and _corrects(message := data.get("message") or {}):
+            message["name"] = CORRECTION
+            text = dump(data)
         add_entry(connection, ids[name], seq, kind, text, created, data)
         last[name] = (seq, kind, data, created)
     for name, (seq, kind, data, created) in last.items():
@@ -184,6 +212,15 @@ def _ended(kind: str, data: Mapping[str, Any]) -> str | None:
     if message.get("role") != "assistant" or any(block.get("type") == "tool_call" for block in message["content"]):
         return None
     return "cancelled" if data.get("interrupted") else "finished"
+
+
+def _corrects(message: Mapping[str, Any]) -> bool:
+    """Whether the agent itself says this in the user's place; version 1 knew it by its text."""
+    blocks = message.get("content")
+    if message.get("role") != "user" or not isinstance(blocks, list) or len(blocks) != 1:
+        return False
+    said = str(blocks[0].get("text", ""))
+    return said.startswith("error: ") and said.endswith("; answer again")
 
 
 def _whole(text: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 _CONNECTS = frozenset(("socket.connect", "socket.sendto", "socket.sendmsg"))
 _LOOKUPS = frozenset(("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"))
+_HUB = "huggingface_hub.constants"
 _lock = threading.Lock()
 _guards: list[_Guard] = []
 
@@ -47,21 +48,26 @@ def no_network(*, loopback: bool = True) -> Iterator[list[str]]:
     """
     guard = _Guard(loopback)
     before = {name: os.environ.get(name) for name in _OFFLINE}
-    with _hub_offline():
+    constants = sys.modules.get(_HUB)
+    switch = getattr(constants, "HF_HUB_OFFLINE", None)  # it has read the environment already
+    if constants:
+        constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+    with _lock:
+        _listen()
+        _guards.append(guard)
+    os.environ.update(_OFFLINE)
+    try:
+        yield guard.attempts
+    finally:
         with _lock:
-            _listen()
-            _guards.append(guard)
-        os.environ.update(_OFFLINE)
-        try:
-            yield guard.attempts
-        finally:
-            with _lock:
-                _guards.remove(guard)
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+            _guards.remove(guard)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if now := sys.modules.get(_HUB):
+            now.HF_HUB_OFFLINE = switch if now is constants else _says_offline()  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=1)
@@ -103,15 +109,7 @@ def _is_local(host: Any) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def _hub_offline() -> Iterator[None]:
-    """Libraries that were imported before have read the switch already."""
-    constants = sys.modules.get("huggingface_hub.constants")
-    before = getattr(constants, "HF_HUB_OFFLINE", None)
-    if constants:
-        constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        if constants and sys.modules.get("huggingface_hub.constants") is constants:
-            constants.HF_HUB_OFFLINE = before  # type: ignore[attr-defined]
+def _says_offline() -> bool:
+    """What the environment says, read as the hub reads it."""
+    said = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return said.upper() in ("1", "ON", "YES", "TRUE")

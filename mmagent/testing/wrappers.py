@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mmagent.chat.protocol import Capabilities, ChatModel, ModelEvent, ModelRequest
+from mmagent.errors import ConfigurationError
 from mmagent.session.journal import Draft, Entry, Found, Journal, SessionInfo
 
 if TYPE_CHECKING:
@@ -106,10 +107,18 @@ class WrappedModel:
 
 
 def around(tool: ToolT, before: Callable[[], None], after: Callable[[], None] = lambda: None) -> ToolT:
-    """The same tool, with something done before and after its function, whichever kind that is."""
+    """The same tool, with something done before and after its function, whichever kind that is.
+
+    Raises:
+        ConfigurationError: The tool is isolated: its function runs where nothing can be put around it.
+    """
+    if tool.isolate:
+        raise ConfigurationError(
+            f"the tool {tool.name} is isolated, so its function runs in another process; give one that is not"
+        )
     function: Callable[..., Any] = tool.function
     wrapper: Callable[..., Any]
-    if inspect.isasyncgenfunction(function):
+    if tool.kind == "async generator":
 
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
             before()
@@ -117,7 +126,7 @@ def around(tool: ToolT, before: Callable[[], None], after: Callable[[], None] = 
                 yield value
             after()
 
-    elif inspect.isgeneratorfunction(function):
+    elif tool.kind == "generator":
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             before()
@@ -125,7 +134,7 @@ def around(tool: ToolT, before: Callable[[], None], after: Callable[[], None] = 
             after()
             return value
 
-    elif inspect.iscoroutinefunction(function):
+    elif tool.kind == "async":
 
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
             before()
@@ -138,6 +147,13 @@ def around(tool: ToolT, before: Callable[[], None], after: Callable[[], None] = 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             before()
             value = function(*args, **kwargs)
+            if inspect.isawaitable(value):
+                return ended(value)
+            after()
+            return value
+
+        async def ended(work: Awaitable[Any]) -> Any:
+            value = await work
             after()
             return value
 

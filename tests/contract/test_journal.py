@@ -161,6 +161,11 @@ class TestJournal:
         with pytest.raises(InputError, match="cannot be called"):
             journal.create(name)
 
+    @pytest.mark.parametrize("name", ["", "a\0b", "a\ud800"])
+    def test_names_that_no_database_keeps_are_not_looked_for(self, journal: Journal, name: str) -> None:
+        with pytest.raises(InputError, match="cannot be called"):
+            journal.find(name)
+
     def test_names_are_data_not_sql(self, journal: Journal) -> None:
         name = "x'; DROP TABLE entries; -- %s ? \" 发票"
         session = journal.create(name)

@@ -107,6 +107,7 @@ def test_json_has_what_waits(run: Run, shop: list[str]) -> None:
         (["hello", "--allow", "x", "--session", "ada"], "add --resume"),
         (["--resume", "--session", "nobody"], "nothing to go on with"),
         (["hello", "--policy", "none.yaml"], "there is no policy none.yaml"),
+        (["--resume", "--session", "ada", "--allow", "x", "--deny", "x"], "cannot be both allowed and denied"),
     ],
 )
 def test_what_makes_no_sense_is_refused(run: Run, arguments: list[str], says: str) -> None:
@@ -154,6 +155,7 @@ main(sys.argv[1:])
         ("y\n", "refunded", True),
         ("\n", "error: refund was denied: the user said no", False),
         ("n, too much\n", "error: refund was denied: too much", False),
+        ("what?\nyes\n", "refunded", True),
     ],
 )
 def test_at_a_terminal_somebody_is_asked(shop: list[str], tmp_path: Path, typed: str, answer: str, paid: bool) -> None:

@@ -8,6 +8,8 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import wave
 from collections.abc import AsyncIterator, Iterator
@@ -27,7 +29,7 @@ from mmagent.agent.tools import AnyTool, ToolContext, ToolResult
 from mmagent.agent.tools.calls import Outcome, check, perform
 from mmagent.agent.tools.mcp import MCPServer
 from mmagent.content import Audio, Image
-from mmagent.errors import ToolError
+from mmagent.errors import InputError, ToolError
 from mmagent.media import BlobStore
 
 SDK = [sys.executable, str(Path(__file__).parents[1] / "servers" / "sdk.py")]
@@ -392,3 +394,52 @@ def test_what_cannot_be_served_is_one_line() -> None:
         assert done.returncode == 2
         assert done.stderr.startswith("error: ") and why in done.stderr
         assert done.stdout == ""
+
+
+async def test_a_tool_that_ends_too_late_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcp import Client
+
+    from mmagent.agent.tools import tool
+    from mmagent.serve.mcp import ToolServer
+
+    released, ended = threading.Event(), threading.Event()
+
+    @tool(effect="read", timeout=0.05)
+    def slow(context: ToolContext) -> None:
+        """Slow."""
+        released.wait(30)
+        try:
+            assert context.blobs
+            context.blobs.put(b"late", "text/plain")
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with Client(ToolServer([slow], []).protocol) as client:
+        answer = await client.call_tool("slow")
+    assert answer.content[0].model_dump()["text"] == "slow timed out after 0.05 s"
+    released.set()
+    assert ended.wait(30)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="folders are opened one in another")
+def test_a_folder_that_becomes_a_link_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmagent.serve import mcp
+
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder, said in ((root / "a", b"inside"), (outside, b"outside")):
+        folder.mkdir(parents=True)
+        (folder / "page.png").write_bytes(said)
+    assert mcp.read_below([root], "a/page.png") == b"inside"
+    resolve = Path.resolve
+
+    def swapped(path: Path, **options: Any) -> Path:
+        found = resolve(path, **options)
+        (root / "a").rename(root / "b")
+        (root / "a").symlink_to(outside)
+        return found
+
+    monkeypatch.setattr(Path, "resolve", swapped)
+    with pytest.raises(InputError, match="there is no file"):
+        mcp.read_below([root], "a/page.png")

@@ -164,3 +164,8 @@ def test_no_text_takes_long(piece: str) -> None:
     began = time.perf_counter()
     redact(piece * (100_000 // len(piece)))
     assert time.perf_counter() - began < 10
+
+
+def test_schemas_that_are_true_or_false_are_no_secrets() -> None:
+    schema = {"properties": {"x": True, "pin": {"format": "password"}}, "anyOf": [True], "items": False}
+    assert has_secrets(schema) and not has_secrets({"properties": {"x": True}})

@@ -17,7 +17,7 @@ COMPACTED = "compaction"
 
 def begins_turn(message: Message) -> bool:
     """Whether a message is a user's question."""
-    return message.role == "user" and message.name != COMPACTED and not is_correction(message.text)
+    return message.role == "user" and message.name != COMPACTED and not is_correction(message)
 
 
 def system_message(prompt: str) -> Message:

@@ -82,7 +82,9 @@ def _bad(path: Path, line: int, what: str) -> ConfigurationError:
 
 
 def _policy(root: yaml.Node | None) -> Policy:
-    parts = _mapping(root, "a policy") if root is not None else {}
+    if root is None:
+        raise ConfigurationError("the policy is empty; write rules, or leave the policy out")
+    parts = _mapping(root, "a policy")
     for name, (key, _) in parts.items():
         if name not in ("rules", "otherwise", "strict"):
             raise _Wrong(key, f"a policy has no {name!r}; it has rules, otherwise and strict")

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence, Set
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 _JOINS = "-_.,@/:+\\"
@@ -73,5 +74,6 @@ def _amount(token: str) -> Decimal | None:
         return None
 
 
+@lru_cache(maxsize=4096)
 def _text(value: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", value).lower().split())

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, closing, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -156,7 +156,7 @@ async def _run(tool: AnyTool, arguments: dict[str, Any], context: ToolContext[An
 
     thread = f"tool {tool.name}"
     if tool.kind == "async generator":
-        return await _gather(tool, arguments, context, parts)
+        return await _until_left(_gather(tool, arguments, context, parts))  # type: ignore[no-any-return]
     if tool.kind == "generator":
         return await in_thread(lambda: _drain(tool, arguments, context, parts), thread)
     if tool.kind == "async":
@@ -165,11 +165,11 @@ async def _run(tool: AnyTool, arguments: dict[str, Any], context: ToolContext[An
         made = await in_thread(call, thread)
         if isinstance(made, Outcome):
             return made
-        value = await made  # a plain function that returned a coroutine
+        value = await _until_left(made)  # a plain function that returned a coroutine
     return shown(value) if is_small(value) else await in_thread(lambda: shown(value), thread)
 
 
-async def _until_left(work: Coroutine[Any, Any, Any]) -> Any:
+async def _until_left(work: Awaitable[Any]) -> Any:
     """What a tool returns. Once it is cancelled it has a moment to clean up; one that will not end is left alone."""
     task = asyncio.ensure_future(_with_exit(work))
     try:
@@ -189,7 +189,7 @@ async def _until_left(work: Coroutine[Any, Any, Any]) -> Any:
     return value
 
 
-async def _with_exit(work: Coroutine[Any, Any, Any]) -> tuple[Any, SystemExit | None]:
+async def _with_exit(work: Awaitable[Any]) -> tuple[Any, SystemExit | None]:
     """What a tool returns, or its `SystemExit`, which would end the event loop if it came out of a task."""
     try:
         return await work, None

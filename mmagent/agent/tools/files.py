@@ -30,14 +30,17 @@ def load_module(path: Path) -> ModuleType:
         raise ConfigurationError(f"{path} is no Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and type hints look it up there
-    sys.path.append(str(path.parent))
+    folder = str(path.parent)
+    if added := folder not in sys.path:
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ConfigurationError(f"{path}, line {_line(error, path)}: {one_line(error)}") from error
     finally:
-        sys.path.remove(str(path.parent))
+        if added and folder in sys.path:  # the last is ours, whatever the file did
+            del sys.path[-1 - sys.path[::-1].index(folder)]
     return module
 
 

@@ -103,7 +103,7 @@ class Child:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._killed = False
+        self._killed = self._asked = False
         self._lock = threading.Lock()
 
     def ask(self, request: dict[str, Any], heard: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
@@ -127,6 +127,11 @@ class Child:
                 heard(message)
         except (OSError, ValueError):  # it was killed meanwhile, or wrote nonsense
             pass
+        finally:
+            with self._lock:
+                self._asked = False
+                if self._killed:
+                    _close(process)
         return None
 
     def release(self) -> None:
@@ -139,12 +144,18 @@ class Child:
             _idle.append(kept)
         elif process is not None:
             _end(process)
+            _close(process)
 
     def kill(self) -> int | None:
         """End the process now, and all that it started; its exit code."""
         with self._lock:
             self._killed = True
-            return _end(self._process) if self._process is not None else None
+            if self._process is None:
+                return None
+            code = _end(self._process)
+            if not self._asked:  # else closing would wait for who reads, and that may be for what the tool left behind
+                _close(self._process)
+            return code
 
     def _begin(self) -> subprocess.Popen[bytes] | None:
         with self._lock:
@@ -154,6 +165,7 @@ class Child:
                     self._process = waiting if waiting is not None and waiting.poll() is None else None
             if self._process is None and not self._killed:
                 self._process = _spawn()
+            self._asked = not self._killed
             return None if self._killed else self._process
 
 
@@ -187,11 +199,14 @@ def _end(process: subprocess.Popen[bytes]) -> int | None:
             process.kill()
     with suppress(subprocess.TimeoutExpired):
         process.wait(1)
+    return process.returncode
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         with suppress(OSError):
             if pipe is not None:
                 pipe.close()
-    return process.returncode
 
 
 def _place_of(tool: AnyTool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -186,10 +187,11 @@ def _part(block: dict[str, Any]) -> Any:
         return block["text"]
     if block["type"] != "image":
         return block.get("value", block)
-    if "://" in (url := block.get("url") or ""):
+    url = str(block.get("url") or "")
+    if url and not url.startswith("data:"):  # a path too: the tool's words may come from anybody
         return f"[a picture at {url}, which is not fetched]"
     try:
-        return Image(source(block))
+        return Image(source(block, paths=False))
     except MediaError as error:
         raise ToolError(str(error)) from error
 
@@ -229,6 +231,8 @@ class _Exported:
     async def _run(self, runtime: ToolRuntime | None, arguments: dict[str, Any]) -> tuple[Any, Any]:
         """Content and artifact."""
         tool, blobs = self._tool, cast("BlobStore", self._context.blobs)
+        if runtime is not None and not isinstance(runtime, ToolRuntime):  # a model's argument of that name
+            raise ToolException(f"{tool.name} got wrong arguments: mmagent_runtime: Extra inputs are not permitted")
         messages = await asyncio.to_thread(self._messages, runtime)
         try:
             checked = tool.validate(arguments, messages)
@@ -241,6 +245,8 @@ class _Exported:
             pictures=pictures or self._context.pictures,
             call_id=call_id,
             idempotency_key=self._context.idempotency_key or call_id,
+            hits=[],
+            labels=Counter(),
         )
         outcome = await perform(tool, checked, context, blobs, tool.timeout or settings().tool_timeout)
         if outcome.error is not None:

@@ -25,7 +25,9 @@ class Toolbox:
         builtins: Whether built-in tools are wanted.
         images: Whether the model can see; `look` is of no use to one that cannot.
         knowledge: Whether there is something to search.
-        limit: How many tools a model is told of at most; of more, those that fit the question best. None: of all.
+        limit: How many tools a model is told of at most; of more, those that fit the question best. It is
+            told of those of opened groups in any case, even beyond the limit. None: of all.
+        always: Names of tools that it is told of in any case.
 
     Raises:
         ConfigurationError: A tool cannot be used, or two tools or groups have one name.
@@ -45,12 +47,13 @@ class Toolbox:
         images: bool = True,
         knowledge: bool = False,
         limit: int | None = None,
+        always: Collection[str] = (),
     ) -> None:
         if limit is not None and limit < 1:
             raise ConfigurationError(f"max_tool_specs is {limit}; give it 1 or more, or None")
         without = {"look": not images, "search_knowledge": not knowledge}
         shipped = {name: builtin(name) for name in BUILTIN if builtins and not without.get(name)}
-        self.limit = limit
+        self.limit, self._always = limit, {OPEN_TOOLS, *always}
         self.groups = {}
         own: dict[str, AnyTool] = {}
         self._members: dict[str, tuple[str, ...]] = {}
@@ -98,15 +101,10 @@ class Toolbox:
         last = [self.all[name] for group in self.groups if group in opened for name in self._members[group]]
         tools = list(dict.fromkeys([*first, *last]))
         if self.limit is not None and len(tools) > self.limit:
-            always = {OPEN_TOOLS, *(one.name for one in last)}
+            always = self._always | {one.name for one in last}
             names = set(select(tools, question, self.limit, always))
             tools = [one for one in tools if one.name in names]
         return {one.name: one for one in tools}
-
-
-def toolbox(given: Iterable[ToolLike] | None, *, builtins: bool, images: bool, knowledge: bool) -> dict[str, AnyTool]:
-    """Every tool of a `Toolbox` by name; arguments and errors as there."""
-    return Toolbox(given, builtins=builtins, images=images, knowledge=knowledge).all
 
 
 def check_deps(tools: Iterable[AnyTool], deps: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -349,6 +350,18 @@ def test_a_file_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, source: 
         load_tools(path)
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_the_search_path_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, folder, others = tmp_path / "shop.py", str(tmp_path), list(sys.path)
+    path.write_text("from mmagent import tool\n\n@tool\ndef leave() -> None:\n    'Leave.'\n")
+    for before in ([folder, *others], others):
+        monkeypatch.setattr(sys, "path", list(before))
+        load_tools(path)
+        assert sys.path == before
+    path.write_text(f"import sys\nsys.path.insert(0, {folder!r})\n{path.read_text()}")
+    load_tools(path)
+    assert sys.path == [folder, *others]
 
 
 @pytest.mark.parametrize("name", ["missing.py", "."])

@@ -146,3 +146,41 @@ async def test_a_generator_without_end_is_stopped_and_fills_no_memory(tmp_path: 
 
     assert (await done(endless, tmp_path, timeout=0.1)).error == "endless timed out after 0.1 s"
     assert await asyncio.to_thread(closed.wait, 30)
+
+
+async def test_one_that_does_not_heed_its_timeout_is_left_alone(tmp_path: Path) -> None:
+    released = asyncio.Event()
+
+    async def deaf() -> Any:
+        """Waits, whoever cancels it."""
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+        return "late"
+
+    async def parts() -> AsyncIterator[str]:
+        """Deaf between its parts."""
+        yield "first"
+        yield await deaf()
+
+    def plain() -> Any:
+        """A plain function that returns what is deaf."""
+        return deaf()
+
+    async def slow_end() -> AsyncIterator[str]:
+        """Deaf in its clean-up."""
+        try:
+            yield "first"
+            await asyncio.Event().wait()
+        finally:
+            await deaf()
+
+    giving_up = asyncio.get_running_loop().call_later(10, released.set)
+    for made in (parts, plain, slow_end):
+        outcome = await done(made, tmp_path, timeout=0.02)
+        assert outcome.error == f"{made.__name__} timed out after 0.02 s"
+        assert not released.is_set()
+    giving_up.cancel()
+    released.set()

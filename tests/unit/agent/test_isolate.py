@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +125,16 @@ def eats() -> None:
 def large() -> list:
     """Large."""
     return ["x" * 1000] * 10_000
+
+
+@tool(isolate=True)
+def escapes(path: str) -> None:
+    """Starts what leaves its process group, and hangs."""
+    if os.fork() == 0:
+        os.setsid()
+        Path(path).write_text(str(os.getpid()))
+    while True:
+        time.sleep(600)
 
 
 @tool(isolate=True, effect="read", retries=1)
@@ -314,3 +327,20 @@ def test_a_process_that_is_killed_leaves_none_behind(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     pid = int(done.stdout)
     asyncio.run(until(lambda: not alive(pid)))
+
+
+async def test_what_a_tool_left_behind_does_not_hold_the_event_loop(tools: dict[str, AnyTool], tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    call = asyncio.create_task(done(tools["escapes"], tmp_path, path=str(path)))
+    try:
+        await until(lambda: path.exists() and path.read_text())
+        ended = threading.Event()
+        threading.Thread(target=lambda: ended.wait(30) or os.kill(int(path.read_text()), signal.SIGKILL)).start()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert alive(int(path.read_text()))  # so its end of the pipe is still open
+        ended.set()
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(int(path.read_text()), signal.SIGKILL)

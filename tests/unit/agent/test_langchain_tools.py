@@ -26,7 +26,7 @@ from mmagent.agent.tools.calls import Outcome, check, perform
 from mmagent.agent.tools.langchain import as_langchain, as_tool
 from mmagent.content import Image, Quoted
 from mmagent.errors import ConfigurationError
-from mmagent.knowledge import Knowledge
+from mmagent.knowledge import Hit, Knowledge
 from mmagent.media import BlobStore
 
 
@@ -135,6 +135,28 @@ async def test_pictures_are_seen_and_addresses_stay_words(blobs: BlobStore) -> N
     assert first == {"type": "text", "text": "Two of three:"}
     assert [blobs.get(block["file_id"]) for block in (red, blue)] == [png("red"), png("blue")]  # type: ignore[typeddict-item]
     assert address == {"type": "text", "text": "[a picture at https://example.com/a.png, which is not fetched]"}
+
+
+async def test_a_tool_cannot_show_files_of_this_machine(blobs: BlobStore, tmp_path: Path) -> None:
+    (tmp_path / "private.png").write_bytes(png())
+    for url in (str(tmp_path / "private.png"), f"file:{tmp_path}/private.png", "file://["):
+
+        @langchain_tool
+        def fetch(url: str = url) -> list[dict[str, Any]]:
+            """Fetch."""
+            return [{"type": "image", "url": url}]
+
+        (shown,) = (await use(fetch, blobs)).content
+        assert shown == {"type": "text", "text": f"[a picture at {url}, which is not fetched]"}
+
+
+async def test_damaged_base64_is_told(blobs: BlobStore) -> None:
+    @langchain_tool
+    def shoot() -> list[dict[str, Any]]:
+        """Take a picture."""
+        return [{"type": "image", "base64": "é"}]
+
+    assert "base64 is damaged" in str((await use(shoot, blobs)).error)
 
 
 async def test_an_artifact_is_for_programs(blobs: BlobStore) -> None:
@@ -256,6 +278,24 @@ def test_the_context_brings_what_a_tool_needs(blobs: BlobStore) -> None:
         return context.deps[item]
 
     assert as_langchain(price, blobs=blobs, context=ToolContext(deps={"lamp": 5})).invoke({"item": "lamp"}) == "5"
+
+
+def test_each_call_counts_for_itself(blobs: BlobStore) -> None:
+    @tool(effect="read")
+    def find(context: ToolContext, what: str) -> str:
+        """Find."""
+        return f"[{context.cite(Hit(id=what, text=what, title=what, uri=what, start=0, end=1, score=1.0))}]"
+
+    out, context = as_langchain(find, blobs=blobs), ToolContext[Any]()
+    assert [out.invoke({"what": what}) for what in "ab"] == ["[1]", "[1]"]
+    as_langchain(paint, blobs=blobs, context=context).invoke({"color": "red"})
+    assert not context.labels
+
+
+def test_a_model_cannot_give_what_a_graph_fills_in(blobs: BlobStore) -> None:
+    message = as_langchain(paint, blobs=blobs).invoke(called("paint", color="red", mmagent_runtime={"state": {}}))
+    why = "paint got wrong arguments: mmagent_runtime: Extra inputs are not permitted"
+    assert (message.status, message.text) == ("error", why)
 
 
 def test_quotes_are_checked_only_where_there_is_a_conversation(blobs: BlobStore) -> None:

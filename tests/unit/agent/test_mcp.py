@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 pytest.importorskip("mcp", reason="the extra 'mcp' is not installed")
 
-from mmagent.agent.tools import AnyTool, ToolContext
+from mmagent.agent.tools import AnyTool, Tool, ToolContext
 from mmagent.agent.tools.calls import Outcome, check, perform
 from mmagent.agent.tools.mcp import MCPServer, child, connection, foreign, transport
 from mmagent.errors import ConfigurationError, MissingExtra, ToolError
@@ -163,6 +164,32 @@ def test_usual_schemas_stay_as_they_are() -> None:
     }
     assert foreign.relaxed(usual) == usual
     held_by_a_grammar(usual)
+
+
+def test_numbers_beyond_all_floats_are_left_out() -> None:
+    huge = 10**400
+    wild = {"a": {"type": "integer", "minimum": huge}, "b": {"type": "number", "default": huge}, "c": {"enum": [huge]}}
+    made = foreign.relaxed({"type": "object", "properties": wild})
+    assert made["properties"] == {"a": {"type": "integer"}, "b": {"type": "number"}, "c": {}}
+
+
+def test_arguments_beside_the_listed_ones_are_taken_where_the_server_takes_them() -> None:
+    def taken(properties: dict[str, Any], **more: Any) -> bool:
+        schema = foreign.relaxed({"type": "object", "properties": properties, **more})
+        held_by_a_grammar(schema)
+        try:
+            return bool(Tool.from_schema("one", "One.", schema, lambda **given: given).validate({"other": 1}))
+        except ValidationError:
+            return False
+
+    text = {"type": "string"}
+    assert taken({"a": text}, additionalProperties=True)
+    assert taken({"a": text}, additionalProperties={"type": "integer"})
+    assert taken({"a": text, "bad\nname": text})
+    assert taken({"a": text, "bad\nname": text}, additionalProperties={"type": "string"})
+    assert not taken({"a": text}, additionalProperties={"type": "string"})
+    assert not taken({"a": text}, additionalProperties=False)
+    assert not taken({"a": text})
 
 
 def test_what_a_server_says_of_its_tools_counts_when_it_is_trusted(raw: Any) -> None:

@@ -14,16 +14,17 @@ import pytest
 pytest.importorskip("mcp", reason="the extra 'mcp' is not installed")
 
 from mmagent.agent.tools import AnyTool, ToolContext
-from mmagent.agent.tools.mcp import MCPServer, transport
+from mmagent.agent.tools.mcp import MCPServer, connection, transport
 from mmagent.errors import ToolError
 
-NAMES = ("echo", "huge", "packed", "spam", "cut", "broken", "gone")
+NAMES = ("echo", "long", "line", "huge", "packed", "spam", "cut", "broken", "gone")
 
 
 class Handler(BaseHTTPRequestHandler):
     """Does what the name of the tool says."""
 
     protocol_version = "HTTP/1.1"
+    session = ""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -49,6 +50,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, body: bytes, status: int = 200, **headers: str) -> None:
         self.send_response(status)
+        if self.session:
+            self.send_header("mcp-session-id", self.session)
         for key, value in {"content-type": "application/json", "content-length": str(len(body)), **headers}.items():
             self.send_header(key.replace("_", "-"), value)
         self.end_headers()
@@ -62,6 +65,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def huge(self, request: int) -> None:
         self.result(request, {"content": [{"type": "text", "text": "x" * 2_000_000}]})
+
+    def events(self, *messages: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        for message in messages:
+            self.wfile.write(f"event: message\ndata: {json.dumps({'jsonrpc': '2.0', **message})}\n\n".encode())
+        self.close_connection = True
+
+    def long(self, request: int) -> None:
+        note = {"method": "notifications/message", "params": {"level": "info", "data": "x" * 300_000}}
+        self.events(*[note] * 5, {"id": request, "result": {"content": [{"type": "text", "text": "at last"}]}})
+
+    def line(self, request: int) -> None:
+        self.events({"id": request, "result": {"content": [{"type": "text", "text": "x" * 2_000_000}]}})
 
     def packed(self, request: int) -> None:
         self.reply(gzip.compress(b" " * 100_000), content_encoding="gzip")
@@ -131,3 +149,29 @@ async def test_what_goes_wrong_is_a_tool_error_and_the_next_call_works(
     with pytest.raises(ToolError, match=why):
         await tools[name].call({}, ToolContext())
     assert (await tools["echo"].call({}, ToolContext())).content == "hello"
+
+
+async def test_an_event_stream_may_be_as_long_as_it_likes(
+    tools: dict[str, AnyTool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_MESSAGE", transport.MIB)
+    assert (await tools["long"].call({}, ToolContext())).content == "at last"
+
+
+async def test_one_event_may_not(tools: dict[str, AnyTool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_MESSAGE", transport.MIB)
+    with pytest.raises(ToolError, match="sent more than 1 MiB at once"):
+        await tools["line"].call({}, ToolContext())
+
+
+def test_closing_does_not_wait_for_one_that_says_no_farewell(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "END_TIMEOUT", 0.05)
+    waiting = threading.Event()
+    monkeypatch.setattr(Handler, "do_DELETE", lambda self: waiting.wait(30))
+    monkeypatch.setattr(Handler, "session", "s1")
+    server, before = MCPServer(url=url), threading.enumerate()
+    server.mmagent_tools()
+    (thread,) = [one for one in threading.enumerate() if one not in before and one.name.startswith("the MCP server")]
+    server.close()
+    waiting.set()
+    assert not thread.is_alive()

@@ -43,7 +43,7 @@ def test_the_plan_is_asked_for_in_the_first_step_of_a_turn_without_one() -> None
     assert (
         plan_call(state_of(asked, plan("done"), said("assistant", "Done."), said("user", "more")), HELD) == UPDATE_PLAN
     )
-    assert plan_call(state_of(asked, said("user", correction("no JSON"))), HELD) is False
+    assert plan_call(state_of(asked, draft(correction("no JSON"))), HELD) is False
     assert plan_call(state_of(), HELD) is False
     assert plan_call(state_of(asked), Capabilities(context_length=100, constrained=True, tools=False)) is False
 

@@ -426,8 +426,9 @@ def test_a_policy_can_be_a_file(tmp_path: Path) -> None:
         json.dumps({"strict": True, "rules": [{"deny": "refund", "args": {"amount": {"between": [1, 2]}}}]})
     )
     assert repr(Policy.load(path)) == repr(Policy.strict(deny("refund", args={"amount": between(1, 2)})))
-    path.write_text("")
-    assert isinstance(Policy.load(str(path)), Policy)
+    path.write_text("# nothing yet\n")
+    with pytest.raises(ConfigurationError, match="the policy is empty"):
+        Policy.load(str(path))
 
 
 @pytest.mark.parametrize(

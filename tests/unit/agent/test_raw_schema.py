@@ -141,3 +141,32 @@ def test_options_are_as_those_of_a_decorated_tool() -> None:
     assert (one.effect, one.retries, one.private, one.sends, one.timeout) == ("idempotent", 2, True, True, 3)
     with pytest.raises(ConfigurationError, match="cannot be isolated"):
         made(isolate=True)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"minLength": "3", "maxLength": None},
+        {"minimum": "3", "maximum": [1]},
+        {"type": ["string", {}]},
+        {"type": 5, "const": "abcd"},
+        {"$ref": 5},
+        {"items": 5},
+    ],
+)
+def test_a_keyword_that_is_no_json_schema_says_nothing(schema: Any) -> None:
+    assert made({"properties": {"id": schema}}).validate({"id": "abcd"}) == {"id": "abcd"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ({"anyOf": 3}, "'anyOf' is no list"),
+        ({"enum": 5}, "'enum' is no list"),
+        ({"allOf": [{"required": None}]}, "'required' is no list"),
+        ({"items": {"properties": ["a"]}}, "'properties' is no object"),
+    ],
+)
+def test_a_schema_whose_parts_cannot_be_told_apart_is_refused(schema: Any, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"the schema of the tool order is no JSON Schema: {why}"):
+        made({"properties": {"id": schema}})

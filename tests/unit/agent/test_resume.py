@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mmagent.agent import Agent, Policy, ToolContext, allow, ask, tool
+from mmagent.agent import Agent, Policy, ToolContext, allow, ask, deny, tool
 from mmagent.content import Message, text
-from mmagent.errors import InputError, TurnError
+from mmagent.errors import ConfigurationError, InputError, TurnError
 from mmagent.events import ApprovalDecided, ApprovalRequested, ToolFinished, TurnFinished, TurnPaused
 from mmagent.media import BlobStore
 from mmagent.session import Draft, Session
@@ -61,7 +62,7 @@ def interrupted(agent: Agent, *calls: tuple[str, str, dict[str, Any]], intents: 
     agent.session.append(Message(role="user", content=(text("go"),)))
     agent.session.append(said)
     for one, name, _ in calls if intents else ():
-        data = {"id": one, "name": name, "effect": agent.tools[name].effect, "key": "", "digest": ""}
+        data = {"id": one, "name": name, "effect": agent.tools[name].effect, "key": f"{agent.session.id}-{one}"}
         agent.session.write(Draft("intent", data))
 
 
@@ -221,3 +222,99 @@ def test_events_tell_of_each_outcome(make: Make) -> None:
     told = {event.id: event.error for event in events if isinstance(event, ToolFinished)}
     assert told == {"r": None, "u": "interrupted; it is unknown whether pay took effect"}
     assert isinstance(events[-1], TurnFinished)
+
+
+def test_a_denial_holds_where_the_policy_is_gone(make: Make, done: list[str]) -> None:
+    (request,) = make(call("pay", cents=5), policy=ASKS).run("go").pending
+    agent = make("Well.")
+    agent.decide(request.id, False, "no")
+    assert agent.run(resume=True).text == "Well."
+    assert done == [] and list(outcomes(agent).values()) == ["error: pay was denied: no"]
+
+
+def test_what_was_asked_about_is_asked_about_where_the_policy_is_gone(make: Make, done: list[str]) -> None:
+    make(call("pay", cents=5), policy=ASKS).run("go")
+    assert make().run(resume=True).pending and done == []
+
+
+@pytest.mark.parametrize("change", ["gone", "idempotent"])
+def test_an_unsafe_call_is_unknown_whatever_became_of_its_tool(make: Make, done: list[str], change: str) -> None:
+    interrupted(make(), ("u", "pay", {"cents": 5}))
+
+    @tool(effect="idempotent")
+    async def pay(cents: int) -> str:
+        """Pay."""
+        done.append("again")
+        return "paid"
+
+    agent = make("Told.")
+    agent = Agent(agent.model, [pay] if change == "idempotent" else [], builtins=False, session=agent.session)
+    agent.run(resume=True)
+    assert done == []
+    assert outcomes(agent) == {"u": "error: interrupted; it is unknown whether pay took effect"}
+
+
+def test_a_copy_of_a_session_repeats_nothing_that_may_have_taken_effect(make: Make, done: list[str]) -> None:
+    agent = make("Told.")
+    interrupted(agent, ("r", "look_up", {}), ("i", "reserve", {}), ("u", "pay", {"cents": 5}))
+    agent.session = agent.session.fork()
+    agent.run(resume=True)
+    assert done == ["look_up"]
+    assert outcomes(agent)["i"] == "error: interrupted; it is unknown whether reserve took effect"
+
+
+def test_an_intent_that_somebody_wrote_into_the_session_allows_nothing(make: Make, done: list[str]) -> None:
+    agent = make("Well.", policy=Policy(deny("look_up", why="never")))
+    interrupted(agent, ("r", "look_up", {}), intents=False)
+    agent.session.write(Draft("intent", {"id": "r", "name": "look_up", "effect": "read"}))
+    agent.run(resume=True)
+    assert done == [] and outcomes(agent) == {"r": "error: look_up was denied: never"}
+
+
+def test_a_part_of_an_answer_is_never_taken_for_the_answer(make: Make) -> None:
+    agent = make("The whole answer.")
+    agent.session.append(Message(role="user", content=(text("go"),)))
+    agent.session.append(Message(role="assistant", content=(text("The refund is not"),)), interrupted=True)
+    assert agent.run(resume=True).text == "The whole answer."
+
+
+async def test_the_clock_stands_while_somebody_thinks(make: Make) -> None:
+    async def approve(request: ApprovalRequested) -> bool:
+        await asyncio.sleep(0.3)
+        return True
+
+    agent = make(call("pay", cents=5), "Paid.", policy=ASKS, approve=approve, turn_timeout=0.2)
+    assert (await agent.arun("go")).text == "Paid."
+
+
+async def test_nobody_answering_is_a_denial(make: Make, done: list[str]) -> None:
+    async def approve(request: ApprovalRequested) -> bool:
+        never: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        never.cancel()
+        return await never
+
+    agent = make(call("pay", cents=5), "Well.", policy=ASKS, approve=approve)
+    assert (await agent.arun("go")).text == "Well."
+    assert done == [] and list(outcomes(agent).values()) == ["error: pay was denied: nobody answered"]
+
+
+def test_words_are_a_denial_and_nothing_else_is_a_decision(make: Make, done: list[str]) -> None:
+    (request,) = make(call("pay", cents=5), policy=ASKS).run("go").pending
+    agent = make("Well.", policy=ASKS)
+    with pytest.raises(InputError, match="no int"):
+        agent.decide(request.id, 1)  # type: ignore[arg-type]
+    agent.decide(request.id, "never")
+    agent.decide(request.id, "never")  # the same again changes nothing
+    with pytest.raises(InputError, match="waits for an approval; there are: none"):
+        agent.decide(request.id, True)
+    agent.run(resume=True)
+    assert done == [] and list(outcomes(agent).values()) == ["error: pay was denied: never"]
+
+
+def test_a_turn_does_not_go_on_without_the_tool_that_it_waits_for(make: Make, done: list[str]) -> None:
+    agent = make(call("pay", cents=5), policy=ASKS)
+    agent.run("go")
+    other = Agent(ScriptedModel(["x"]), builtins=False, session=agent.session)
+    with pytest.raises(ConfigurationError, match="waits for a call of pay, which this agent lacks"):
+        other.run(resume=True)
+    assert agent.pending and agent.session.state.unfinished

@@ -150,6 +150,20 @@ def test_an_agent_is_shown_the_pictures_that_it_is_asked_about(make: Make, tmp_p
     assert told == ["A lamp.", "error: there is no picture 3; the latest is picture 2"]
 
 
+def test_only_the_asker_s_approver_decides(make: Make) -> None:
+    paid: list[int] = []
+
+    @tool
+    async def pay(cents: int) -> str:
+        """Pay."""
+        paid.append(cents)
+        return "paid"
+
+    clerk = make(call("pay", cents=5), name="clerk", tools=[pay], approve=lambda request: True)
+    boss = make(call("ask_clerk", question="Pay."), tools=[clerk.as_tool()], policy=Policy(ask("pay")))
+    assert boss.run("go").pending and paid == []
+
+
 def test_an_agent_that_fails_is_a_tool_that_fails(make: Make) -> None:
     clerk = make(name="clerk")
     boss = make(call("ask_clerk", question="?"), "A pity.", tools=[clerk.as_tool()])
@@ -182,14 +196,50 @@ def test_a_handoff_gives_the_whole_conversation_and_stays(make: Make, tmp_path: 
 
 
 def test_agents_may_hand_over_to_each_other(make: Make) -> None:
-    one, two = make(call("transfer_to_two", reason="r"), "One again.", name="one"), make(name="two")
-    back = make(call("transfer_to_one", reason="r"), name="two", handoffs=[one])
-    one = make(call("transfer_to_two", reason="r"), "One again.", name="one", handoffs=[back])
-    back.handoffs = (one,)
-    assert one.run("go").text == "One again."
-    assert set(one.team) == {"one", "two"}
+    two = make(call("transfer_to_three", reason="r"), name="two", handoffs=[make("Three here.", name="three")])
+    one = make(call("transfer_to_two", reason="r"), name="one", handoffs=[two])
+    two.handoffs += (one,)
+    result = one.run("go")
+    assert result.text == "Three here."
+    assert [event.agent for event in result.events if isinstance(event, HandedOff)] == ["two", "three"]
+    assert set(one.team) == {"one", "two", "three"}
     with pytest.raises(ConfigurationError, match="two agents are called two"):
-        make(name="x", handoffs=[two, back])
+        make(name="x", handoffs=[two, make(name="two")])
+    with pytest.raises(ConfigurationError, match="two agents are called agent"):
+        make(handoffs=[make()])
+
+
+def test_a_handoff_that_was_waited_for_hands_over(make: Make, tmp_path: Path) -> None:
+    paid: list[int] = []
+
+    @tool
+    async def pay(cents: int) -> str:
+        """Pay."""
+        paid.append(cents)
+        return "paid"
+
+    def reception(*steps: Any, billing: tuple[Any, ...]) -> Agent:
+        other = make(*billing, name="billing", deps="of billing")
+        policy = Policy(ask("transfer_*"), ask("pay"))
+        session = Session.open("a", tmp_path / "s.sqlite3")
+        return make(*steps, name="reception", tools=[pay], handoffs=[other], policy=policy, session=session)
+
+    both = [call("transfer_to_billing", reason="r"), call("pay", cents=5)]
+    waiting = reception(both, billing=()).run("go").pending
+    agent = reception(billing=("Billing here.",))
+    agent.decide(waiting[0].id, True)
+    assert [request.name for request in agent.run(resume=True).pending] == ["pay"]  # it is still the reception's
+    agent = reception(billing=("Billing here.",))
+    agent.decide(waiting[1].id, True)
+    assert agent.run(resume=True).text == "Billing here."
+    assert paid == [5]
+
+
+def test_an_agent_that_is_gone_is_gone_on_for_by_the_first(make: Make, tmp_path: Path) -> None:
+    first = make(call("transfer_to_other", reason="r"), name="first", handoffs=[make("Other.", name="other")])
+    first.session = session = Session.open("a", tmp_path / "s.sqlite3")
+    assert first.run("go").text == "Other."
+    assert make(call("nothing"), "First again.", name="first", session=session).run("go").text == "First again."
 
 
 async def test_cancelling_reaches_the_agents_that_were_asked(make: Make) -> None:

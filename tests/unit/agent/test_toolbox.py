@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mmagent.agent import Agent, tool
-from mmagent.agent.tools.toolbox import toolbox
+from mmagent.agent.tools.toolbox import Toolbox
 from mmagent.chat.protocol import Capabilities
 from mmagent.errors import ConfigurationError, NotFound
 from mmagent.testing import ScriptedModel
@@ -23,7 +23,7 @@ def my_today() -> str:
 
 
 def names(given: Any = None, *, builtins: bool = True, images: bool = True, knowledge: bool = False) -> list[str]:
-    return list(toolbox(given, builtins=builtins, images=images, knowledge=knowledge))
+    return list(Toolbox(given, builtins=builtins, images=images, knowledge=knowledge).all)
 
 
 def test_built_in_tools_that_apply_come_first() -> None:
@@ -38,7 +38,7 @@ def test_they_can_be_left_out_and_asked_for_one_by_one() -> None:
 
 
 def test_a_tool_of_the_user_takes_the_place_of_a_built_in_one() -> None:
-    assert toolbox([my_today], builtins=True, images=True, knowledge=False)["today"] is my_today
+    assert Toolbox([my_today]).all["today"] is my_today
 
 
 def test_a_file_of_tools_can_be_given(tmp_path: Path) -> None:

@@ -240,6 +240,8 @@ def test_pictures_come_in_every_local_form(blobs: BlobStore, tmp_path: Path) -> 
         ({"type": "image", "url": "https://example.com/a.png"}, "would have to be fetched"),
         ({"type": "image", "base64": "%%%", "mime_type": "image/png"}, "base64 is damaged"),
         ({"type": "image", "base64": "bm8gcGljdHVyZQ==", "mime_type": "image/png"}, "is no picture"),
+        ({"type": "image", "base64": "é", "mime_type": "image/png"}, "base64 is damaged"),
+        ({"type": "image", "url": "file://["}, "address is damaged"),
         ({"type": "image", "file_id": "file-123"}, "neither base64 nor a path"),
         (
             {"type": "audio", "base64": "AAAA", "mime_type": "audio/wav"},
@@ -252,6 +254,22 @@ def test_what_cannot_be_taken_is_refused_before_the_model_is_asked(
 ) -> None:
     with pytest.raises(MediaError, match=message):
         ask_about(blobs, wrong)
+
+
+def test_only_people_name_files_of_this_machine(blobs: BlobStore, tmp_path: Path) -> None:
+    path = tmp_path / "private.png"
+    path.write_bytes(png("red"))
+    for url in (path.as_uri(), str(path)):
+        picture: Any = [{"type": "image", "url": url}]
+        for message in (ToolMessage(picture, tool_call_id="c1"), AIMessage(picture)):
+            model = ScriptedModel(["Red."])
+            with pytest.raises(MediaError, match="would have to be read"):
+                as_langchain(model, blobs=blobs).invoke([HumanMessage("Fetch it."), message])
+            assert not model.requests
+    shown: Any = [block(png("red"))]
+    model = ScriptedModel(["Red."])
+    as_langchain(model, blobs=blobs).invoke([HumanMessage("Go."), ToolMessage(shown, tool_call_id="c1")])
+    assert len(model.requests[0].messages[1].media) == 1
 
 
 def test_a_conversation_keeps_calls_and_results(blobs: BlobStore) -> None:

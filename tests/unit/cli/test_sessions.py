@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mmagent import settings
 from mmagent.cli import sessions
 from mmagent.content import Message, text
 from mmagent.errors import InputError, NotFound, StoreLocked
@@ -194,6 +195,25 @@ def test_deleting_asks_and_takes_the_pictures_along(out: Out, monkeypatch: pytes
     assert questions("ben") == ["hi"]
 
 
+def test_pictures_that_another_journal_of_this_machine_needs_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = talk("ben", "hi", picture=b"shared")
+    usual = settings.settings()
+    other = usual.model_copy(update={"sessions": str(tmp_path / "other.sqlite3")})
+    monkeypatch.setattr(settings, "settings", lambda: other)
+    own = talk("anna", "hello", picture=b"own")
+    assert talk("anna", "and this", picture=b"shared") == shared
+    for file_id in (own, shared):
+        age(file_id)
+    sessions.delete(["anna"], yes=True)
+    blobs = BlobStore(blobs_dir())
+    assert [file_id in blobs for file_id in (own, shared)] == [False, True]
+    assert Session.names() == []
+    monkeypatch.setattr(settings, "settings", lambda: usual)
+    assert questions("ben") == ["hi"]
+
+
 def test_a_session_in_a_turn_is_not_deleted() -> None:
     talk("anna", "hello")
     session = Session.open("anna")
@@ -219,4 +239,4 @@ def test_checking_says_what_is_wrong(out: Out) -> None:
     lines = out().splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("problem: bad: ")
-    assert "1 of the media are lost" in lines[1]
+    assert "is not in" in lines[1] and "give the file again" in lines[1]

@@ -7,6 +7,7 @@ import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -125,12 +126,62 @@ def test_a_crash_before_the_rename_leaves_no_blob(tmp_path: Path, monkeypatch: p
 
 
 def test_content_is_flushed_to_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[str] = []
+    steps: list[object] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda number: (steps.append("fsync"), fsync(number))[1])
+    monkeypatch.setattr(os, "fsync", lambda number: (steps.append(os.fstat(number).st_ino), fsync(number))[1])
     monkeypatch.setattr(os, "replace", lambda *paths: (steps.append("replace"), replace(*paths))[1])
-    BlobStore(tmp_path).put(b"a receipt", "image/png")
-    assert steps == ["fsync", "replace", "fsync"]
+    store = BlobStore(tmp_path / "new" / "blobs")
+    file = store.path(store.put(b"a receipt", "image/png"))
+    new_folders = [file.parent, store.root, store.root.parent]  # their names stand in the folders above them
+    places = [place.stat().st_ino for place in (file, *new_folders, tmp_path)]
+    assert steps == [places[0], "replace", *places[1:]]
+    steps.clear()
+    file.unlink()
+    store.put(b"a receipt", "image/png")
+    assert steps == [file.stat().st_ino, "replace", file.parent.stat().st_ino]
+
+
+def test_what_is_swept_while_it_is_put_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = BlobStore(tmp_path)
+    file_id = store.put(b"a receipt", "image/png")
+    os.utime(store.path(file_id), (1, 1))
+    utime = os.utime
+
+    def swept_first(*arguments: Any) -> None:
+        assert store.sweep(lambda _: False, before=2) == (1, 9)
+        utime(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", swept_first)
+        assert store.put(b"a receipt", "image/png") == file_id
+    assert store.get(file_id) == b"a receipt"
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_what_is_put_while_it_is_swept_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
+    store = BlobStore(tmp_path)
+    file_id = store.put(b"a receipt", "image/png")
+    os.utime(store.path(file_id), (1, 1))
+
+    def meanwhile(owner: Any, name: str) -> None:
+        work = getattr(owner, name)
+
+        def do(*arguments: Any, **named: Any) -> None:
+            patch.undo()
+            if after:
+                work(*arguments, **named)
+            store.put(b"a receipt", "image/png")
+            if not after:
+                work(*arguments, **named)
+
+        patch.setattr(owner, name, do)
+
+    with monkeypatch.context() as patch:  # between the look at its age and whatever takes it away
+        meanwhile(os, "replace")
+        meanwhile(Path, "unlink")
+        store.sweep(lambda _: False, before=2)
+    assert store.get(file_id) == b"a receipt"
+    assert len(files(tmp_path)) == 1
 
 
 def test_a_disk_that_refuses_is_told_in_one_line(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def session(blobs: BlobStore) -> Session:
     session.append(Message(role="assistant", content=(text("It was sent [1]."),)))
     citation = {"number": 1, "title": "Orders > Sent", "uri": "/orders.md", "quote": "sent"}
     session.write(Draft("ended", {"how": "finished", "usage": {}, "citations": [citation]}))
-    session.append(Message(role="user", content=(text(correction("no JSON")),)))
+    session.append(correction("no JSON"))
     session.append(Message(role="user", content=(text("taken back"),)))
     session.rewind()
     return session
@@ -121,12 +121,13 @@ def test_json_lines_lose_nothing(session: Session, blobs: BlobStore, tmp_path: P
     copy = Session("shop", there)
     assert copy.id == id
     assert copy.messages == session.messages
-    assert [(one.kind, one.data) for one in there.read(id)] == [
+    *entries, copied = there.read(id)
+    assert [(one.kind, one.data) for one in entries] == [
         (one.kind, one.data) for one in session.journal.read(session.id or "")
     ]
+    assert (copied.kind, copied.data) == ("copied", {"imported": True})
     assert elsewhere.get(copy.messages[0].media[0]["file_id"]) == PIXEL
     assert export_html(copy, elsewhere) == export_html(session, blobs)
-    assert next(export_jsonl(copy, elsewhere)) == lines[0]
 
 
 def test_media_are_left_out_where_no_store_is_given_and_where_they_are_lost(session: Session, tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_a_name_that_is_taken_is_refused_and_another_can_be_given(blobs: BlobSto
     with pytest.raises(InputError, match="called 'a' already"):
         import_jsonl(lines, journal, blobs)
     import_jsonl(lines, journal, blobs, "b")
-    assert {info.name: info.entries for info in journal.sessions()} == {"a": 1, "b": 1}
+    assert {info.name: info.entries for info in journal.sessions()} == {"a": 2, "b": 2}
     assert FILE["media"] in blobs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mmagent.content import CORRECTION
 from mmagent.errors import StoreError
 from mmagent.session import Session, SqliteJournal, sqlite_schema
 
@@ -75,6 +77,29 @@ def test_sessions_stay_apart_and_in_order(copied: Path) -> None:
     again = SqliteJournal(copied)
     assert again.find("one") == one
     again.close()
+
+
+@pytest.mark.parametrize("copied", ["version-1-many"], indirect=True)
+def test_corrections_of_version_1_are_known_by_their_name(copied: Path) -> None:
+    told = "error: 3 is no colour; answer again"
+    said = [
+        {"role": "user", "content": [{"type": "text", "text": told}]},
+        {"role": "assistant", "content": [{"type": "text", "text": told}]},
+        {"role": "user", "content": [{"type": "text", "text": "error: 404; what does it mean?"}]},
+        {"role": "user", "content": [{"type": "text", "text": told}, {"type": "image", "file_id": CAT}]},
+    ]
+    with sqlite3.connect(copied) as old:
+        for seq, message in enumerate(said, 1):
+            old.execute(
+                "INSERT INTO entries (session, seq, kind, data, created) VALUES ('new', ?, 'message', ?, '2024')",
+                (seq, json.dumps({"message": message})),
+            )
+    journal = SqliteJournal(copied)
+    info = journal.find("new")
+    assert info is not None
+    messages = [entry.data["message"] for entry in journal.read(info.id)]
+    assert messages == [{**said[0], "name": CORRECTION}, *said[1:]]
+    journal.close()
 
 
 @pytest.mark.parametrize("copied", ["version-1-empty"], indirect=True)

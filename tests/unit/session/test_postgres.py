@@ -76,6 +76,49 @@ def test_leases_are_taken_again_when_their_connection_broke(journal: PostgresJou
     other.close()
 
 
+def test_a_lease_that_another_process_has_taken_meanwhile_is_lost(journal: PostgresJournal, url: str) -> None:
+    session, quiet = journal.create("a"), journal.create("b")
+    lease, kept = journal.lease(session), journal.lease(quiet)
+    assert lease is not None and kept is not None
+    other = PostgresJournal(url)
+    assert journal.append(session, [note(1)]) == 1
+    throw_out(url)
+    taken = other.lease(session)
+    assert taken is not None
+    with lease, kept:
+        for _ in range(2):
+            with pytest.raises(StoreLocked, match="another process has begun a turn"):
+                journal.append(session, [note("of the turn that lost it")])
+        assert journal.lease(session) is None
+        assert journal.append(quiet, [note(1)]) == 1  # taken again: nobody else wanted it
+        assert other.lease(quiet) is None
+        with taken:
+            assert other.append(session, [note(2)]) == 2
+    again = journal.lease(session)
+    assert again is not None
+    with again:
+        assert journal.append(session, [note(3)]) == 3
+        assert other.lease(session) is None
+    assert [entry.data["value"] for entry in other.read(session)] == [1, 2, 3]
+    other.close()
+
+
+def test_what_takes_for_ever_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_server, "_STATEMENT_SECONDS", 1)
+    journal = PostgresJournal(url)
+    with pytest.raises(StoreError, match="statement timeout"):
+        journal._server.work(lambda connection: connection.execute("SELECT pg_sleep(30)"))
+    journal.close()
+
+
+def test_a_network_that_is_gone_is_noticed_and_the_address_may_say_when(url: str) -> None:
+    for address, seconds in ((url, "10000"), (f"{url}&tcp_user_timeout=77", "77")):
+        journal = PostgresJournal(address)
+        said = journal._server.work(lambda connection: connection.info.get_parameters())
+        assert (said["tcp_user_timeout"], said["keepalives_idle"], said["connect_timeout"]) == (seconds, "5", "5")
+        journal.close()
+
+
 def test_a_broken_end_of_a_transaction_is_told_and_not_tried_again(
     journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -314,7 +314,7 @@ def test_a_state_is_the_same_read_at_once_or_entry_by_entry(tmp_path: Path) -> N
     )
     session.append(result("1", "paid"))
     state = session.state
-    assert list(state.pending) == ["2"] and state.digests == {"2": "d"} and state.agent == "other"
+    assert list(state.pending) == ["2"] and state.digests == {"2": "d"} and state.agent is None
     assert state.opened == {"billing"} and state.plan[0].text == "pay" and state.unfinished
     assert (state.pictures["sha256:0"].level, state.pictures["sha256:0"].pinned) == ("caption", True)
     other = Session.open("a", tmp_path / "s.sqlite3").refresh()
@@ -323,3 +323,24 @@ def test_a_state_is_the_same_read_at_once_or_entry_by_entry(tmp_path: Path) -> N
     assert not state.pending and state.decided["2"]["allowed"]
     session.write(Draft("intent", {"id": "2", "name": "pay", "effect": "unsafe", "key": "", "digest": "d"}))
     assert not state.decided
+    session.append(result("2", "paid"))
+    assert state.agent == "other"  # only now, since all calls were the first one's
+
+
+def test_what_was_imported_is_nobodys_own_words_and_approvals_stay_behind() -> None:
+    session = spoken()
+    session.append(user("pay"))
+    session.append(asks("1"))
+    session.write(Draft("asked", {"id": "1", "name": "pay", "args": {}, "digest": "d", "why": "w"}))
+    fork = session.fork()
+    assert fork.refresh().pending == {} and fork.state.own_words and fork.state.unfinished
+    fork.write(Draft("copied", {"imported": True}))
+    assert fork.state.labels == {"untrusted"} and fork.state.own_words == []
+
+
+def test_ids_of_calls_that_were_taken_back_do_not_come_back() -> None:
+    session = spoken(turns=1)
+    session.append(user("pay"))
+    session.append(asks("1"))
+    session.rewind()
+    assert session.state.call_ids == {"1"}

@@ -9,12 +9,16 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
 from mmagent.errors import MMAgentError, NotFound, StoreError, StoreLocked
 from mmagent.session import Draft, SqliteJournal, filelock, sqlite_schema
+from mmagent.session.database import Database
 
 NOBODY = 65534
 
@@ -78,6 +82,11 @@ def test_a_journal_whose_pages_were_overwritten_is_refused(path: Path) -> None:
 def test_a_database_of_another_program_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(StoreError, match="another program"):
+        SqliteJournal(path)
+
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 7")
     with pytest.raises(StoreError, match="another program"):
         SqliteJournal(path)
 
@@ -163,6 +172,55 @@ def test_without_file_locks_there_is_no_log(path: Path, monkeypatch: pytest.Monk
     journal.close()
 
 
+def test_without_file_locks_two_may_make_the_tables_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filelock, "AVAILABLE", False)
+    version = sqlite_schema._version
+
+    def another_is_quicker(database: Database) -> int:
+        found = version(database)
+        monkeypatch.setattr(sqlite_schema, "_version", version)
+        SqliteJournal(path).close()
+        return found
+
+    monkeypatch.setattr(sqlite_schema, "_version", another_is_quicker)
+    journal = SqliteJournal(path)
+    assert journal.create("a")
+    journal.close()
+
+
+def test_without_file_locks_there_are_leases(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filelock, "AVAILABLE", False)
+    monkeypatch.setattr(filelock, "fcntl", None)
+    one, other = SqliteJournal(path), SqliteJournal(path)
+    session = one.create("a")
+    lease = one.lease(session)
+    assert lease is not None
+    assert other.lease(one.create("b")) is not None
+    with lease:
+        assert one.lease(session) is None
+        assert other.lease(session) is None
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom mmagent.session import SqliteJournal, filelock\n"
+        "filelock.AVAILABLE, filelock.fcntl = False, None\n"
+        "lease = SqliteJournal(Path(sys.argv[1])).lease(sys.argv[2])\n"
+        "print(lease is not None, flush=True)\ninput()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, path, session], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "True\n"
+        assert one.lease(session) is None
+        child.kill()
+    again = one.lease(session)
+    assert again is not None
+    with again:
+        pass
+    assert [file.name for file in path.with_name(path.name + "-turns").iterdir() if file.name == session] == []
+    one.close()
+    other.close()
+
+
 def test_a_lease_is_no_path(path: Path) -> None:
     journal = SqliteJournal(path)
     for id in ("../a", "a/b", "", "..", "ä"):
@@ -191,6 +249,112 @@ def test_what_was_deleted_is_in_no_file(path: Path) -> None:
     assert journal.check() == []
     journal.close()
     assert SqliteJournal(path).search("elephant 199")[0].seq == 200
+
+
+@pytest.mark.parametrize("meanwhile", ["another deletes", "another thread closes"])
+def test_the_receipt_is_written_before_anybody_else_can_do_anything(
+    path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    ours, other = SqliteJournal(path), SqliteJournal(path)
+    session = ours.create("a")
+    ours.append(session, [spoken("hi")])
+    doomed = ours.create("b")
+    stranger = path.with_name("stranger")
+    stranger.write_text("the content of another file, which is not ours")
+    files: list[int] = []
+
+    def interfere() -> None:
+        if meanwhile == "another deletes":
+            other.delete(doomed)
+        else:
+            ours.close()
+        files.append(os.open(stranger, os.O_RDWR))
+
+    thread = Thread(target=interfere)
+    kept: Any = filelock.FileLock.receipt
+
+    def written(lock: filelock.FileLock, number: int) -> None:
+        monkeypatch.undo()
+        thread.start()
+        thread.join(0.2)  # it waits until this is done
+        kept.fset(lock, number)
+
+    monkeypatch.setattr(filelock.FileLock, "receipt", property(kept.fget, written))
+    assert ours.append(doomed, [spoken("bye"), spoken("bye")]) == 2
+    thread.join()
+    os.close(files[0])
+    ours.close()
+    other.close()
+    assert stranger.read_text() == "the content of another file, which is not ours"
+    assert content(path)[1] is True
+
+
+def test_a_damaged_entry_harms_its_own_session_only(path: Path) -> None:
+    journal = SqliteJournal(path)
+    damaged, well, again = (journal.create(name) for name in ("damaged", "well", "again"))
+    journal.append(damaged, [spoken("a zebrafish"), spoken("an elephant")], flush=False)
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE entries SET data = '{broken' WHERE seq = 2")
+    for number in range(200):
+        journal.append(well, [spoken(f"number {number}")])
+    assert [found.seq for found in journal.search("number 199")] == [200]
+    assert [found.seq for found in journal.search("zebrafish")] == [1]
+    with pytest.raises(StoreError, match="is damaged"):
+        journal.read(damaged)
+    journal.append(again, [spoken("a giraffe")])
+    assert len(journal.search("giraffe")) == 1
+    with sqlite3.connect(path) as other:  # one whose words are known to the search index
+        other.execute("UPDATE entries SET data = replace(data, 'giraffe', 'gorilla')")
+    with pytest.raises(StoreError, match="is damaged"):
+        journal.read(again)
+    for session in (damaged, again):
+        journal.delete(session)
+    assert [journal.search(word) for word in ("zebrafish", "elephant", "giraffe", "gorilla")] == [[], [], [], []]
+    assert len(journal.search("number", limit=1000)) == 200
+    journal.delete(well)
+    assert journal.search("number") == []
+    assert journal.check() == []
+    journal.close()
+
+
+def test_a_name_that_is_not_there_is_not_looked_for_everywhere(path: Path) -> None:
+    journal = SqliteJournal(path)
+    steps: dict[int, list[int]] = {10: [], 1000: []}
+    for count, done in steps.items():
+        for number in range(count):
+            journal.create(f"{count}-{number}")
+        journal._database.connection.set_progress_handler(partial(done.append, 1), 1)
+        assert journal.find("nobody") is None
+        journal._database.connection.set_progress_handler(None, 1)
+    assert len(steps[1000]) < 2 * len(steps[10])
+    journal.close()
+
+
+def test_a_name_that_a_damaged_index_hides_is_told(path: Path) -> None:
+    journal = SqliteJournal(path)
+    ids = {name: journal.create(name) for name in [f"talk-{number}" for number in range(30)]}
+    journal.close()
+    with sqlite3.connect(path) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_sessions_2'")
+    start = (page[0] - 1) * 4096
+    whole = path.read_bytes()
+    dice = random.Random(3)
+    header, cells = range(start, start + 68), [at for at in range(start + 68, start + 4096) if whole[at]]
+    for at in [*header, *dice.sample(cells, 60)]:
+        data = bytearray(whole)
+        data[at] ^= 1 << dice.randrange(8)
+        path.write_bytes(data)
+        try:
+            journal = SqliteJournal(path)
+        except StoreError:
+            continue
+        for name, id in ids.items():
+            try:
+                info = journal.find(name)
+            except StoreError:
+                continue
+            assert info is not None and (info.name, info.id) == (name, id), f"flipped at {at - start}"
+        journal.close()
 
 
 class TestDamage:

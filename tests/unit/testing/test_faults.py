@@ -3,17 +3,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mmagent import Agent, Session, tool
+from mmagent import Agent, Session, ToolContext, tool
+from mmagent.agent.tools import load_tools
 from mmagent.chat.protocol import ChatModel
-from mmagent.errors import ModelError, StoreError, ToolError
+from mmagent.errors import ConfigurationError, ModelError, StoreError, ToolError
 from mmagent.media import BlobStore
 from mmagent.session.journal import Draft
 from mmagent.session.memory import MemoryJournal
 from mmagent.session.sqlite import SqliteJournal
 from mmagent.testing import FailingModel, FaultyJournal, KillAt, ScriptedModel, SlowModel, call, flaky
+from mmagent.testing.wrappers import around
 
 
 @tool(effect="read")
@@ -117,6 +120,38 @@ async def test_every_kind_of_function_can_be_wrapped(tmp_path: Path) -> None:
     result = await agent(model, tmp_path, None, *tools).arun("go")
     shown = [message.text for message in result.messages if message.role == "tool"]
     assert shown == ["error: no", "later 2", "error: no", "steps 2", "error: no", "pieces 2"]
+
+
+async def test_what_a_function_returns_is_over_before_what_comes_after() -> None:
+    said: list[str] = []
+
+    class Asks:
+        __name__ = "asks"
+
+        async def __call__(self) -> str:
+            """Asks."""
+            said.append("asked")
+            return "yes"
+
+    def plain() -> Any:
+        """Returns a coroutine."""
+        return Asks()()
+
+    for function in (Asks(), plain):
+        one: Any = tool(function)
+        made = around(one, lambda: said.append("before"), lambda: said.append("after"))
+        assert await made.call({}, ToolContext()) == "yes"
+    assert said == ["before", "asked", "after"] * 2
+
+
+def test_an_isolated_tool_cannot_be_wrapped(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "from mmagent import tool\n\n@tool(isolate=True)\ndef pay() -> None:\n    'Pay.'\n"
+    )
+    (pay,) = load_tools(tmp_path / "shop.py")
+    for wrap in (flaky, KillAt("effect").tool):
+        with pytest.raises(ConfigurationError, match="the tool pay is isolated"):
+            wrap(pay)
 
 
 def test_a_step_has_to_be_one() -> None:

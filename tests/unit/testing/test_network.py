@@ -97,6 +97,16 @@ def test_the_hub_is_offline_and_afterwards_as_it_was(monkeypatch: pytest.MonkeyP
     assert "TRANSFORMERS_OFFLINE" not in os.environ
 
 
+def test_a_hub_imported_meanwhile_is_not_offline_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delitem(sys.modules, "huggingface_hub.constants", raising=False)
+    with no_network(), no_network():
+        constants = importlib.import_module("huggingface_hub.constants")
+        assert constants.HF_HUB_OFFLINE
+    assert not constants.HF_HUB_OFFLINE
+
+
 PLUGGED = """
 import socket, pytest
 from mmagent.settings import settings

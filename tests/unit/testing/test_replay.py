@@ -16,7 +16,9 @@ from mmagent.chat.protocol import (
 from mmagent.content import Message, text
 from mmagent.errors import ContextOverflow, InputError, ModelError, NotFound
 from mmagent.media import BlobStore
+from mmagent.redact import MASK
 from mmagent.testing import RecordingModel, ReplayModel, RequestDiffers, ScriptedModel, call, record
+from mmagent.testing.replay import _same
 
 CANARY = "canary-9f8e7d6c5b"
 
@@ -185,3 +187,30 @@ async def test_an_agent_is_recorded_and_played_back(tmp_path: Path) -> None:
     replay.assert_finished()
     with pytest.raises(RequestDiffers, match="Where is B"):
         await agent(ReplayModel(path)).arun("Where is B?")
+
+
+async def test_every_line_end_of_unicode_may_be_said(asked: ModelRequest, tmp_path: Path) -> None:
+    path, said = tmp_path / "run.jsonl", "one\u2028two\u0085three\x0cfour\u2029"
+    await play(record(ScriptedModel([said]), path), other(asked, said))
+    events = await play(ReplayModel(path), other(asked, said))
+    assert "".join(event.text for event in events if isinstance(event, ModelText)) == said
+
+
+async def test_many_secrets_are_compared_at_once(asked: ModelRequest, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    keys = [f"api_key={CANARY}{n} next" for n in range(40)]
+    await play(record(ScriptedModel(["yes"]), path), other(asked, " ".join(keys)))
+    assert CANARY not in path.read_text()
+    again = [key.replace(CANARY, "another-one-1234") for key in keys]
+    await play(ReplayModel(path), other(asked, " ".join(again)))
+    for differs in (again[1:], [*again, "end"], ["start", *again], [*again[:5], "else", *again[5:39]]):
+        with pytest.raises(RequestDiffers):
+            await play(ReplayModel(path), other(asked, " ".join(differs)))
+
+
+def test_masked_pieces_follow_each_other() -> None:
+    assert _same(MASK, "") and _same(f"a{MASK}b{MASK}c", "a1b2c") and _same(f"a{MASK}a", "aa")
+    for asked in ("a", "a1c", "ab", "a1b2cd", "xa1b2c", "ac1b"):
+        assert not _same(f"a{MASK}b{MASK}c", asked)
+    assert not _same(f"a{MASK}a", "a")
+    assert not _same(" ".join([f"k={MASK}"] * 30) + " end", " ".join(["k=secret"] * 300) + " END")

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 CONNECT_TIMEOUT = 30.0
 """Seconds that a server has to start and to introduce itself."""
+END_TIMEOUT = 1.5
+"""Seconds that connections have to end; a child needs a second at most, and a server over HTTP may never answer."""
 MAX_ERROR = 500
 """Characters of what a server says of a failure."""
 
@@ -71,7 +73,7 @@ class Connection:
 
     def close(self) -> None:
         """End the connection, the thread and the child; whoever waits for an answer gets an error. It takes a second
-        at most, and may be called again.
+        or two at most, and may be called again.
         """
         with self._lock:
             self._closed, loop, thread = True, self._loop, self._thread
@@ -122,7 +124,7 @@ class Connection:
             if not self._live.ready.done():
                 self._live.task.cancel()
         if self._open:
-            await asyncio.wait(self._open)
+            await asyncio.wait(self._open, timeout=END_TIMEOUT)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

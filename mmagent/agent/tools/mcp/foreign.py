@@ -113,8 +113,11 @@ class _Relaxing:
             made["properties"] = {name: self.value(part, depth + 1, open_names) for name, part in named.items()}
             required = schema.get("required")
             made["required"] = [name for name in named if isinstance(required, list) and name in required]
-            if schema.get("additionalProperties") is False and len(named) == len(listed):
-                made["additionalProperties"] = False
+            more = schema.get("additionalProperties")
+            if len(named) < len(listed):
+                made["additionalProperties"] = True  # what is left out is still taken
+            elif more is not None:
+                made["additionalProperties"] = more is not False and (self.value(more, depth + 1, open_names) or True)
             return
         more = schema.get("additionalProperties", "properties" not in schema or bool(listed))
         if more is False:
@@ -162,7 +165,7 @@ def _is_plain(text: str, limit: int = 2 * MAX_NAME) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e15
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def _bounds(schema: Mapping[str, Any], low: str, high: str, limit: int) -> Schema:

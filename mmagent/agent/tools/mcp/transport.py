@@ -95,7 +95,8 @@ class Inbox:
 
 @asynccontextmanager
 async def http(url: str, headers: Mapping[str, str], tell: Tell) -> AsyncIterator[TransportStreams]:
-    """A connection over streamable HTTP. No response may be compressed, or larger than `MAX_MESSAGE`."""
+    """A connection over streamable HTTP. No response may be compressed; neither a response nor an event of a
+    stream may be larger than `MAX_MESSAGE`."""
     import httpx2
     from mcp.client.streamable_http import streamable_http_client
 
@@ -104,13 +105,14 @@ async def http(url: str, headers: Mapping[str, str], tell: Tell) -> AsyncIterato
         return Broken(why)
 
     class Bounded(httpx2.AsyncByteStream):
-        def __init__(self, inner: Any) -> None:
-            self.inner = inner
+        def __init__(self, inner: Any, lines: bool) -> None:
+            self.inner, self.lines = inner, lines
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             size = 0
             async for chunk in self.inner:
-                size += len(chunk)
+                end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) if self.lines else -1
+                size = size + len(chunk) if end < 0 else len(chunk) - end - 1
                 if size > MAX_MESSAGE:
                     raise failure(f"sent more than {MAX_MESSAGE // MIB} MiB at once")
                 yield chunk
@@ -123,7 +125,9 @@ async def http(url: str, headers: Mapping[str, str], tell: Tell) -> AsyncIterato
             raise failure("compressed its answer, which nobody asked for")
         if response.status_code in (401, 403):
             raise failure(f"refused the connection (HTTP {response.status_code}); check the headers")
-        response.stream = Bounded(response.stream)
+        # an event stream may go on for days: its lines are bounded here, its events by the client
+        lines = response.headers.get("content-type", "").startswith("text/event-stream")
+        response.stream = Bounded(response.stream, lines)
 
     async with (
         httpx2.AsyncClient(
