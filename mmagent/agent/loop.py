@@ -309,8 +309,8 @@ class Turn:
 
     def _hand_over(self) -> None:
         """Let another agent go on, where one was called for."""
-        agent = self.first.team.get(self.state.agent or "", self.agent)
-        if agent is not self.agent:
+        name = self.state.agent
+        if name and (agent := self.first.team.get(name, self.agent)) is not self.agent:
             self._take_over(agent)
 
     def _finished(self, answer: str, seconds: float) -> TurnFinished:

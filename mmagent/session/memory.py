@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class MemoryJournal:
             self._check_free(name)
             if parent is not None and parent not in sessions:
                 raise NotFound(f"there is no session {parent!r} to be the parent of {name!r}")
-            id, now = uuid.uuid4().hex, _now()
+            id, now = secrets.token_hex(10), _now()
             sessions[id] = _Session(id, name, parent, now, now, next(self._clock))
             return id
 
