@@ -352,7 +352,8 @@ def test_closing_leaves_no_process_thread_or_file(raw: Any, tmp_path: Path) -> N
     server.close()
     assert time.monotonic() - begun < 10  # it is meant to be one
     assert eventually(lambda: not any(map(alive, pids)))
-    assert eventually(lambda: resources() == before)
+    # what earlier tests left may end meanwhile, so there may be less than before
+    assert eventually(lambda: all(now <= then for now, then in zip(resources(), before, strict=True)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems close the child's stdin and leave it at that")
