@@ -106,6 +106,7 @@ def provider_and_model(name: str) -> tuple[str, str]:
 
 
 def usage_of(usage: Usage) -> dict[str, int]:
+    """Tokens as attributes of a span."""
     return {
         INPUT_TOKENS: usage.prompt_tokens,
         OUTPUT_TOKENS: usage.completion_tokens,
@@ -115,6 +116,7 @@ def usage_of(usage: Usage) -> dict[str, int]:
 
 
 def message_of(message: Message) -> dict[str, Any]:
+    """A message in the conventions' JSON."""
     parts = parts_of(message.content)
     if message.role == "tool":
         parts = [{"type": "tool_call_response", "id": message.tool_call_id, "response": parts}]

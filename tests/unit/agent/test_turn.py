@@ -539,3 +539,17 @@ def test_a_session_by_name_is_kept_and_closed(make: Make, tmp_path: Path, monkey
         agent.run("hi")
     with make(ScriptedModel([]), session="mine") as agent:
         assert spoken(agent) == [("user", "hi"), ("assistant", "hello")]
+
+
+async def test_a_picture_can_be_pinned_by_its_number(make: Make, tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+    agent = make(ScriptedModel(["A lamp."]))
+    with pytest.raises(InputError, match="there is no picture 1; the conversation has 0"):
+        agent.pin(1)
+    await agent.arun("what is it?", Image(tmp_path / "a.png"))
+    agent.pin(1)
+    file_id = agent.session.state.media[0]["file_id"]
+    assert agent.session.state.pictures[file_id].pinned
+    for number in (0, 2):
+        with pytest.raises(InputError, match=f"there is no picture {number}; the conversation has 1"):
+            agent.pin(number)
