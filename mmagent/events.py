@@ -35,15 +35,33 @@ class Usage(_Model):
 
 
 class Citation(_Model):
-    """A passage that an answer points at with ``[number]``."""
+    """A passage, or a picture, that an answer points at with ``[mark]``."""
 
     number: int
+    """The passage's number: what the model was told with it, the same in the whole conversation."""
     title: str
     """The document's title and heading path, e.g. ``"Returns > Return window"``."""
     uri: str
     """The document's path or address."""
     quote: str
-    """A verbatim span of the source, checked in code."""
+    """A verbatim span of the source, checked in code; empty for a picture that no words are known of."""
+    marked: int | None = None
+    """The number that stands in the answer, where that is another one: that passage does not say so, this one does."""
+    kind: str | None = None
+    """``text``, ``speech``, ``image``, ``page``, ``region`` or ``frame``."""
+    page: int | None = None
+    """Page or slide, from 1."""
+    box: tuple[float, float, float, float] | None = None
+    """Left, top, right and bottom on the page or picture, as shares (0 to 1) of its width and height."""
+    t0: float | None = None
+    """When it begins to be heard or seen, in seconds."""
+    t1: float | None = None
+    """When it ends, in seconds."""
+
+    @property
+    def mark(self) -> int:
+        """The number that stands in the answer."""
+        return self.number if self.marked is None else self.marked
 
 
 class TurnStarted(_Model):

@@ -59,7 +59,28 @@ class Settings(BaseSettings):
     max_document_bytes: int = Field(default=20 * MIB, gt=0)
     max_tool_output_chars: int = Field(default=20_000, gt=0)
     """Longer tool output is cut, and says so."""
-    exact_search_limit: int = Field(default=10_000, ge=0)
+    embedder: str = "minilm"
+    """What documents are embedded with: ``minilm``, a folder, or a hub id."""
+    picture_embedder: str | None = None
+    """What puts pictures and texts into one space, as CLIP does: a folder or a hub id; None: pictures by their text."""
+    speech_model: str | None = None
+    """A folder with a Whisper model; None: recordings are not taken in."""
+    chroma: str | None = None
+    """A Chroma server, ``http://host:port``, or ``cloud``; None: in process."""
+    ocr: bool = True
+    """Whether text in pictures and scanned pages is read when they are taken in."""
+    max_index_pages: int = Field(default=1000, gt=0)
+    """Pages of a document that is taken in to be searched."""
+    max_index_seconds: int = Field(default=7200, gt=0)
+    """Length of a recording or video that is taken in to be searched."""
+    max_archive_bytes: int = Field(default=256 * MIB, gt=0)
+    """What an archive or Office file may hold, unpacked."""
+    max_archive_files: int = Field(default=1000, gt=0)
+    index_workers: int = Field(default=2, ge=1)
+    """Processes that read documents."""
+    index_timeout: float = Field(default=300, gt=0)
+    """For reading one document."""
+    exact_search_limit: int = Field(default=100_000, ge=0)
     """Passages up to which a search compares every vector; beyond, Chroma's HNSW index finds the nearest."""
 
     @classmethod

@@ -22,7 +22,7 @@ from mmagent.agent.tools.toolbox import Toolbox, ToolLike, check_deps
 from mmagent.chat.protocol import ChatModel, Sampling, ToolSpec
 from mmagent.content import Message
 from mmagent.errors import ConfigurationError, InputError
-from mmagent.events import ApprovalRequested, Citation, Event, TurnFinished, TurnPaused, Usage
+from mmagent.events import ApprovalRequested, Citation, Event, ToolFinished, TurnFinished, TurnPaused, Usage
 from mmagent.media import BlobStore
 from mmagent.session import Session, State
 from mmagent.session.journal import Draft
@@ -32,7 +32,9 @@ from mmagent.settings import settings
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from mmagent.knowledge import Knowledge
+    from mmagent.agent.tools.context import Searchable
+    from mmagent.knowledge import Hit
+    from mmagent.knowledge.cite import Unsupported
 
 Approve: TypeAlias = Callable[[ApprovalRequested], bool | str | Awaitable[bool | str]]
 """Says whether a call may run: True, False, or in words why not."""
@@ -58,6 +60,23 @@ class Result:
     """Everything that happened, in order."""
     session: Session
     """The conversation; its `messages` are all there are."""
+    hits: tuple[Hit, ...] = ()
+    """The passages that tools gave numbers to, in this turn and before; number 1 comes first."""
+
+    @property
+    def unsupported(self) -> list[Unsupported]:
+        """The sentences of the answer that nothing supports: no passage that was found, and no result of another tool.
+
+        Empty where no documents were searched. See `mmagent.knowledge.unsupported` for what it can and cannot find out.
+        """
+        finished = [event for event in self.events if isinstance(event, ToolFinished) and event.error is None]
+        others = [event for event in finished if event.name != "search_knowledge"]
+        if not self.hits and len(others) == len(finished):
+            return []
+        from mmagent.knowledge import unsupported
+
+        told = ("".join(block["text"] for block in event.content if block["type"] == "text") for event in others)
+        return unsupported(self.text, self.hits, also=told)
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -76,7 +95,7 @@ class Agent:
         name: What other agents and traces know it by.
         description: What other agents are told about it.
         instructions: What the model is told about its task.
-        knowledge: What it can look things up in; a path is a folder of documents.
+        knowledge: What it can look things up in: a `Knowledge`, a scoped one, or the path of a folder of documents.
         session: The conversation; a name is one that is kept between processes, None one that is not.
         builtins: Whether it has the built-in tools that apply.
         prompts_dir: The user's own prompt templates; None: ``prompts`` in the user's configuration folder.
@@ -107,7 +126,7 @@ class Agent:
         name: str = "agent",
         description: str = "",
         instructions: str | None = None,
-        knowledge: Knowledge | str | Path | None = None,
+        knowledge: Searchable | str | Path | None = None,
         session: Session | str | None = None,
         builtins: bool = True,
         prompts_dir: Path | None = None,
@@ -220,7 +239,8 @@ class Agent:
     async def arun(self, *content: Content, output: Any = None, resume: bool = False) -> Result:
         """Ask and wait for the answer. Arguments and errors as `stream`."""
         events: list[Event] = []
-        end = await self._turn(events.append, content, output, resume).run(content, resume=resume)
+        turn = self._turn(events.append, content, output, resume)
+        end = await turn.run(content, resume=resume)
         finished = end if isinstance(end, TurnFinished) else None
         return Result(
             text=finished.text if finished else "",
@@ -231,6 +251,7 @@ class Agent:
             steps=end.steps,
             events=tuple(events),
             session=self.session,
+            hits=tuple(turn.hits),
         )
 
     def run(self, *content: Content, output: Any = None, resume: bool = False) -> Result:
@@ -358,7 +379,7 @@ class Agent:
             sessions += [session.child(call) for call, one in session.refresh().open.items() if one.intent]
         return sessions
 
-    def _knowledge(self, knowledge: Knowledge | str | Path | None) -> Knowledge | None:
+    def _knowledge(self, knowledge: Searchable | str | Path | None) -> Searchable | None:
         if not isinstance(knowledge, str | Path):
             return knowledge
         from mmagent.knowledge import Knowledge

@@ -17,13 +17,13 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from mmagent import telemetry
-from mmagent.agent.citations import cite
+from mmagent.agent.citations import cite, hits_of
 from mmagent.agent.context import Context
 from mmagent.agent.limits import Budget, Clock, limit
 from mmagent.agent.output import Output
 from mmagent.agent.plan import plan_call
 from mmagent.agent.question import Content, admit
-from mmagent.agent.steps import Calls, hits_of
+from mmagent.agent.steps import Calls
 from mmagent.agent.tools import AnyTool, one_line
 from mmagent.chat.protocol import (
     ModelDone,
@@ -104,7 +104,7 @@ class Turn:
         self.usage = Usage()
         self.steps = 0
         self.hits: list[Hit] = []
-        """The passages that tools cited."""
+        """The passages that tools gave numbers to, in this turn and before; number 1 comes first."""
         self.cited = 0
         """Of these, how many are journaled."""
         self.labels: Counter[str] = Counter()
@@ -163,13 +163,13 @@ class Turn:
     async def _play(self, question: Message | None) -> str | tuple[ApprovalRequested, ...]:
         """The answer, or the approvals that it waits for."""
         message = None
+        self.hits = hits_of(self.state.cited)
+        self.cited = len(self.hits)
         if question is not None:
             lost = [draft(self.state.lost(one)) for one in self.state.open.values() if one.outcome is None]
             await self.session.record(*lost, draft(question), flush=True)  # from here on it cannot be lost
         self._announce(question)
         if question is None:
-            self.hits = hits_of(self.state)
-            self.cited = len(self.hits)
             self._choose_tools()
             if self.state.open:
                 if pending := await self.calls.run(()):

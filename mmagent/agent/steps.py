@@ -23,7 +23,7 @@ from mmagent.agent.tools import AnyTool, Progress, ToolContext
 from mmagent.agent.tools.calls import Outcome, check, failure, perform, shorten
 from mmagent.agent.tools.groups import OPEN_TOOLS
 from mmagent.content import Label, Message, ToolCallBlock, text
-from mmagent.errors import MMAgentError, StoreError, ToolError
+from mmagent.errors import MMAgentError, ToolError
 from mmagent.events import (
     ApprovalDecided,
     ApprovalRequested,
@@ -37,12 +37,11 @@ from mmagent.events import (
 )
 from mmagent.redact import lost_secrets, without_secrets
 from mmagent.session.journal import Draft
-from mmagent.session.replay import ASKED, CITED, DECIDED, HANDOFF, INTENT, OPENED, PLAN, OpenCall, State, draft
+from mmagent.session.replay import ASKED, CITED, DECIDED, HANDOFF, INTENT, OPENED, PLAN, OpenCall, draft
 from mmagent.settings import settings
 
 if TYPE_CHECKING:
     from mmagent.agent.loop import Turn
-    from mmagent.knowledge import Hit
 
 Pending = tuple[ApprovalRequested, ...]
 
@@ -196,8 +195,8 @@ class Calls:
         outcome = shorten(outcome, settings().max_tool_output_chars)
         drafts, event = self._consequence(job, outcome)
         if new := turn.hits[turn.cited :]:
+            drafts.append(Draft(CITED, {"hits": [asdict(hit) for hit in new], "first": turn.cited + 1}))
             turn.cited += len(new)
-            drafts.append(Draft(CITED, {"hits": [asdict(hit) for hit in new]}))
         message = Message(
             role="tool", content=outcome.content, tool_call_id=call["id"], name=call["name"], labels=job.labels
         )
@@ -260,6 +259,7 @@ class Calls:
             cancelled=turn.cancelled,
             on_progress=lambda progress: self._progress(call, progress),
             labels=turn.labels,
+            sees_pictures=turn.model.capabilities.images,
         )
         timeout = tool.timeout or settings().tool_timeout
         return await perform(tool, job.arguments, context, turn.blobs, timeout), ()
@@ -344,15 +344,3 @@ class Calls:
 def _labels_of(tool: AnyTool) -> tuple[Label, ...]:
     private: tuple[Label, ...] = ("private",) if tool.private else ()
     return (*private, "untrusted") if tool.untrusted else private
-
-
-def hits_of(state: State) -> list[Hit]:
-    """The passages that a turn has cited so far."""
-    if not state.cited:
-        return []
-    from mmagent.knowledge import Hit
-
-    try:
-        return [Hit(**hit) for hit in state.cited]
-    except TypeError as error:
-        raise StoreError("the session cites passages that this mmagent does not know; ask a new question") from error

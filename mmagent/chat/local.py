@@ -84,11 +84,11 @@ class LocalModel:
             ModelError: Its files are incomplete or damaged.
             ConfigurationError: The device is not on this machine.
         """
-        self._load()
+        self.engine()
 
     def count_tokens(self, request: ModelRequest) -> int:
         """Tokens of the prompt that ``request`` makes, pictures included. Loads the model where need be."""
-        return len(self._prompt(self._load(), request).ids)
+        return len(self.prompt(self.engine(), request).ids)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Answer ``request``; closing the iterator ends the work within a token.
@@ -143,8 +143,8 @@ class LocalModel:
     def _events(self, request: ModelRequest, cancelled: threading.Event) -> Iterator[ModelEvent]:
         from mmagent.engine import Response, Sampler
 
-        engine, sampling = self._load(), request.sampling
-        profile = self._profile(engine.loaded)
+        engine, sampling = self.engine(), request.sampling
+        profile = self.profile(engine.loaded)
         grammar = _grammar(request, profile, engine.loaded.vocabulary)
         response = Response(
             engine.loaded.vocabulary,
@@ -156,7 +156,7 @@ class LocalModel:
         sampler = Sampler(
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, seed=sampling.seed
         )
-        prompt = self._prompt(engine, request)
+        prompt = self.prompt(engine, request)
         check_length(engine.loaded, prompt, request.messages)
         generation = engine.generate(
             prompt, grammar=grammar, sampler=sampler, max_tokens=sampling.max_tokens, cancelled=cancelled
@@ -170,7 +170,12 @@ class LocalModel:
             yield from map(_event, response.finish())
             yield ModelDone(generation.usage, _stop(generation.stop, response))
 
-    def _load(self) -> Engine:
+    def engine(self) -> Engine:
+        """The engine that runs it, loaded by the first call.
+
+        Raises:
+            ModelError: It cannot be loaded.
+        """
         with self._loading:
             if self._engine is None:
                 from mmagent.engine import Engine
@@ -178,7 +183,7 @@ class LocalModel:
 
                 loaded = load(self._source, self._device, self._dtype)
                 if loaded.processor is not None:
-                    limit_picture_tokens(loaded.model, loaded.processor, self._profile(loaded).picture_tokens)
+                    limit_picture_tokens(loaded.model, loaded.processor, self.profile(loaded).picture_tokens)
                 self._engine = Engine(
                     loaded,
                     release=True,
@@ -188,16 +193,18 @@ class LocalModel:
                 )
             return self._engine
 
-    def _profile(self, loaded: Loaded) -> Profile:
+    def profile(self, loaded: Loaded) -> Profile:
+        """How the model thinks and calls tools."""
         if self._known_profile is None:
             self._known_profile = profile_of(loaded.model.config, loaded.processor or loaded.tokenizer)
         return self._known_profile
 
-    def _prompt(self, engine: Engine, request: ModelRequest) -> Prompt:
+    def prompt(self, engine: Engine, request: ModelRequest) -> Prompt:
+        """A request as the tokens and pictures that the model is given."""
         from mmagent.engine import build_prompt
 
         loaded = engine.loaded
-        asked = conversation(request, self._profile(loaded), loaded.name, sees=loaded.processor is not None)
+        asked = conversation(request, self.profile(loaded), loaded.name, sees=loaded.processor is not None)
         with self._prompting:  # encoding switches the tokenizer's state for a moment
             return engine.restore(build_prompt(loaded, asked.messages, asked.tools, asked.pictures))
 

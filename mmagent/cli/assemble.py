@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmagent.cli.printable import tell
-from mmagent.cli.stores import tell_skipped
+from mmagent.cli.stores import tell_left_out
 from mmagent.errors import NotFound
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def assemble(choices: Choices) -> Agent:
     for rule in agent.policy.rules:
         if not any(rule.names(tool) for tool in agent.tools.values()):
             tell(f"the policy's rule '{rule}' speaks of no tool that there is")
-    if agent.knowledge:
-        tell_skipped(agent.knowledge)
+    if report := getattr(agent.knowledge, "report", None):
+        tell_left_out(report.skipped)
     return agent
 
 

@@ -143,7 +143,7 @@ def _models() -> str:
 def _ocr() -> str:
     from PIL import Image, ImageDraw, ImageFont
 
-    from mmagent.tools.read_text import recognise
+    from mmagent.media.ocr import recognise
 
     picture = Image.new("RGB", (480, 120), "white")
     ImageDraw.Draw(picture).text((30, 30), "ORDER 4821", "black", ImageFont.load_default(size=48))

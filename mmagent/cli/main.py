@@ -28,6 +28,7 @@ from mmagent.cli.options import (
 )
 from mmagent.cli.outcome import one_line_errors
 from mmagent.cli.sessions_commands import sessions_app
+from mmagent.cli.store_commands import eval_app, index, search, store_app
 
 if TYPE_CHECKING:
     from mmagent.cli.assemble import Choices
@@ -172,25 +173,9 @@ def mcp_server(
     serve(knowledge=knowledge, tools=tools or (), roots=root or (), port=http)
 
 
-@app.command()
-def index(path: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of Markdown or text.")]) -> None:
-    """Read documents into the search index; what did not change is skipped."""
-    from mmagent.cli.stores import index as work
-
-    work(path)
-
-
-@app.command()
-def search(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
-    knowledge: Annotated[Path, typer.Option("--knowledge", metavar="DIR", help="The folder to look in.")],
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Passages at most.")] = 5,
-    as_json: Json = False,
-) -> None:
-    """Find passages in a folder of documents."""
-    from mmagent.cli.stores import search as work
-
-    work(query, knowledge, limit=limit, as_json=as_json)
+app.command()(index)
+app.command()(search)
+app.add_typer(store_app, name="store")
 
 
 @app.command()
@@ -205,6 +190,9 @@ def train(
     from mmagent.train import run as work
 
     work(recipe, out=out, seed=seed, resume=resume, steps=steps, progress=lambda line: print(line, flush=True))
+
+
+app.add_typer(eval_app, name="eval")
 
 
 @app.command()

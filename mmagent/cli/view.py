@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from mmagent.cli.printable import complain, printable
@@ -36,6 +35,7 @@ from mmagent.events import (
     TurnPaused,
     TurnStarted,
 )
+from mmagent.knowledge.cite import where
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -253,9 +253,13 @@ class JsonLinesView:
 
 
 def cited(citation: Citation) -> str:
-    """A citation as one line: ``[1] Returns > Return window (returns.md): "…"``."""
-    source = citation.uri if "://" in citation.uri else PurePath(citation.uri).name
-    return f'[{citation.number}] {citation.title} ({source}): "{" ".join(citation.quote.split())}"'
+    """A citation as one line: ``[1] Manual > Care (manual.pdf, p. 12): "…"``; a picture without words has no quote.
+
+    ``[2 → 1]`` is of passage 1, where the answer has the mark ``[2]``.
+    """
+    mark = f"{citation.mark} → {citation.number}" if citation.mark != citation.number else f"{citation.number}"
+    quote = " ".join(citation.quote.split())
+    return f"[{mark}] {citation.title} ({where(citation)})" + (f': "{quote}"' if quote else "")
 
 
 def _console(file: TextIO) -> Console:

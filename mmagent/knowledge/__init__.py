@@ -9,22 +9,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmagent.knowledge.cite import Hit, quote_for, support
-    from mmagent.knowledge.embed import Embedder, MiniLM
-    from mmagent.knowledge.store import IndexReport, Knowledge, Stats
+    from mmagent.knowledge.cite import Hit, quote_for, support, unsupported
+    from mmagent.knowledge.embed import Embedder, PictureEmbedder
+    from mmagent.knowledge.embed.minilm import MiniLM
+    from mmagent.knowledge.health import Stats
+    from mmagent.knowledge.report import Asset, IndexReport, Progress, Text
+    from mmagent.knowledge.scoped import Scoped
+    from mmagent.knowledge.store import Knowledge
 
 _HOME = {
+    "Asset": "report",
     "Embedder": "embed",
     "Hit": "cite",
-    "IndexReport": "store",
+    "IndexReport": "report",
     "Knowledge": "store",
-    "MiniLM": "embed",
-    "Stats": "store",
+    "MiniLM": "embed.minilm",
+    "PictureEmbedder": "embed",
+    "Progress": "report",
+    "Scoped": "scoped",
+    "Stats": "health",
+    "Text": "report",
     "quote_for": "cite",
     "support": "cite",
+    "unsupported": "cite",
 }
 
-__all__ = ["Embedder", "Hit", "IndexReport", "Knowledge", "MiniLM", "Stats", "quote_for", "support"]
+__all__ = [
+    "Asset",
+    "Embedder",
+    "Hit",
+    "IndexReport",
+    "Knowledge",
+    "MiniLM",
+    "PictureEmbedder",
+    "Progress",
+    "Scoped",
+    "Stats",
+    "Text",
+    "quote_for",
+    "support",
+    "unsupported",
+]
 
 
 def __getattr__(name: str) -> Any:

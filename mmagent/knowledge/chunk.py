@@ -1,69 +1,109 @@
-"""Cuts a document's text into passages and sentences, as spans of the text. It knows nothing of files and stores."""
+"""Cuts what was read into passages and sentences, and names passages. It knows nothing of files and stores."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise, zip_longest
 from typing import TypeAlias
 
-CHUNKER = 1
+from mmagent.knowledge.extract import Box, Extract, Heading, Mark, Picture
+
+CHUNKER = 2
 """Grows when the same document gives other passages; stores then take every document in anew."""
 
 MAX_WORDS = 200
 MAX_CHARS = 1600
 """The same limit for scripts that put no spaces between words."""
-MAX_TITLE = 200
-"""Characters of one heading; the rest is cut."""
+MAX_SECONDS = 30.0
+"""Of what is heard in one passage."""
+MAX_PAGE_CHARS = 8000
+"""Of the text that goes with the picture of a page."""
 
 Span: TypeAlias = tuple[int, int]
 """Start and end in characters of the source; the end is exclusive."""
 
 _WORD = re.compile(r"\S+")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_FRONT_MATTER = re.compile(r"---[ \t]*\r?\n.*?\n(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_ATX = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)")
-_SETEXT = re.compile(r" {0,3}(={2,}|-{2,})[ \t]*$")
-_BLOCK = re.compile(r" {0,3}(?:[-*+](?=\s)|[>|#]|\d+[.)]\s)")
-_MARKUP = re.compile(r"[*`]|!?\[([^\]]*)\]\([^)]*\)")
-
 _PARAGRAPHS = re.compile(r"\n[ \t]*\r?\n\s*")
 _ITEMS = re.compile(r"\n(?=[ \t]*(?:(?:[-*+>]|\d+[.)])[ \t]|\|))")
 _SENTENCES = re.compile(r"[.!?…][\"'\u201d\u2019)\]*_]*\s+(?=[^\sa-z])|[\u3002\uff01\uff1f]")
 _LINES = re.compile(r"\n")
-_SPACES = re.compile(r"\s+")
-_COARSE_TO_FINE = (_PARAGRAPHS, _ITEMS, _SENTENCES, _LINES, _SPACES)
+_NOWHERE = re.compile(r"(?!)")
+_COARSE_TO_FINE = (_PARAGRAPHS, _ITEMS, _SENTENCES, _LINES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Passage:
-    """A span of a document under its headings."""
+    """A part of a document that can be found: a span of its text under its headings, or a picture in it."""
 
     title: str
     """Document title and heading path, joined by `` > ``."""
     text: str
-    """``source[start:end]``."""
+    """``source[start:end]``; of a picture what is known of it in words."""
     start: int
     end: int
+    kind: str = "text"
+    """``text``, ``speech``, ``image``, ``page``, ``region`` or ``frame``."""
+    page: int | None = None
+    box: Box | None = None
+    t0: float | None = None
+    t1: float | None = None
+    gap: str | None = None
+    """What stands between it and the next one, where that is white space under the same heading on the same page."""
+
+    @property
+    def embedded(self) -> str:
+        """What stands for it in a space of texts."""
+        return embedded(self.title, self.text)
 
 
-def passages(source: str, name: str, *, markdown: bool) -> list[Passage]:
+def embedded(title: str, text: str) -> str:
+    """What stands for a passage in a space of texts."""
+    return f"{title}\n{text}" if title else text
+
+
+def passages(extract: Extract, name: str) -> list[Passage]:
     """The passages of a document, in order; sections are split where they are long, and never merged.
 
     Args:
-        source: The document's text.
-        name: Its title where it has no heading of level 1.
-        markdown: Whether lines such as ``## Title`` are headings.
+        extract: What was read.
+        name: Its title where it has none.
     """
-    sections = list(_sections(source)) if markdown else [(_Heading(0, "", 0, 0), (0, len(source)))]
-    name = next((heading.title for heading, _ in sections if heading.level == 1 and heading.title), name)
+    text = extract.text
+    name = next((h.title for h in extract.headings if h.level == 1 and h.title), extract.title or name)
+    places, cutter = _Places(extract.marks), _Cutter(text)
     found: list[Passage] = []
-    path: list[_Heading] = []
-    for heading, (start, end) in sections:
+    path: list[Heading] = []
+    for heading, (start, end) in _sections(text, extract.headings):
         path = [above for above in path if above.level < heading.level] + [heading]
         title = " > ".join(dict.fromkeys([name, *(part.title for part in path if part.title)]))
-        found += [Passage(title, source[a:b], a, b) for a, b in _pieces(source, start, end)]
-    return found
+        for first, last in places.divided(start, end):
+            spans = cutter.pieces(first, last)
+            for (a, b), after in zip_longest(spans, spans[1:]):
+                gap = None if after is None else text[b : after[0]]
+                found.append(Passage(title, text[a:b], a, b, extract.kind, *places.at(a, b), gap))
+    return found + [_picture(picture, name, text, extract.marks) for picture in extract.pictures]
+
+
+def identified(tenant: str, path: str, passages: Iterable[Passage]) -> dict[str, Passage]:
+    """The units of a document: id to passage, in order.
+
+    A passage that only moved keeps its id, and so its vectors; copies differ by their order. A picture is the same
+    where it stands at the same place of the same document.
+    """
+    seen: dict[str, int] = {}
+    units = {}
+    for passage in passages:
+        place = "" if passage.kind in ("text", "speech") else f"{passage.page}\0{passage.box}\0{passage.t0}"
+        content = f"{tenant}\0{path}\0{passage.kind}\0{place}\0{passage.title}\0{passage.text}"
+        seen[content] = seen.get(content, 0) + 1
+        name = f"{content}\0{seen[content]}".encode("utf-8", "surrogatepass")
+        units[hashlib.blake2b(name, digest_size=16).hexdigest()] = passage
+    return units
 
 
 def sentences(text: str) -> list[Span]:
@@ -74,88 +114,120 @@ def sentences(text: str) -> list[Span]:
     return spans
 
 
-@dataclass(frozen=True)
-class _Heading:
-    level: int
-    title: str
-    start: int
-    end: int
-
-
-def _sections(source: str) -> Iterator[tuple[_Heading, Span]]:
+def _sections(text: str, headings: Sequence[Heading]) -> Iterator[tuple[Heading, Span]]:
     """Each heading with the span of what stands under it; first the part before any heading, at level 0."""
-    matter = _FRONT_MATTER.match(source)
-    heading = _Heading(0, "", 0, matter.end() if matter else 0)
-    for following in _headings(source, heading.end):
+    heading = Heading(0, 0, 0, "")
+    for following in headings:
         yield heading, (heading.end, following.start)
         heading = following
-    yield heading, (heading.end, len(source))
+    yield heading, (heading.end, len(text))
 
 
-def _headings(source: str, start: int) -> Iterator[_Heading]:
-    fence, before, position = "", (start, ""), start
-    paragraph = 0  # lines of the paragraph so far: an underline makes a heading of a paragraph of one line
-    for line in source[start:].splitlines(keepends=True):
-        begin, position = position, position + len(line)
-        bare = line.rstrip("\r\n")
-        mark = _FENCE.match(bare)
-        if fence:
-            fence = "" if mark and mark[1].startswith(fence) and not bare[mark.end() :].strip() else fence
-            paragraph = 0
-        elif mark:
-            fence, paragraph = mark[1], 0
-        elif atx := _ATX.match(bare):
-            yield _Heading(len(atx[1]), _plain(bare[atx.end() :]), begin, position)
-            paragraph = 0
-        elif paragraph == 1 and (underline := _SETEXT.match(bare)):
-            yield _Heading(1 if underline[1][0] == "=" else 2, _plain(before[1]), before[0], position)
-            paragraph = 0
-        elif not bare.strip():
-            paragraph = 0
-        else:
-            paragraph = paragraph + 1 if paragraph or not _BLOCK.match(bare) else 2
-        before = (begin, bare)
+class _Places:
+    """Where spans of the text stand: on which page, in which box, from when to when."""
+
+    def __init__(self, marks: Sequence[Mark]) -> None:
+        self._marks = marks
+        self._starts, self._ends = [mark.start for mark in marks], [mark.end for mark in marks]
+        self._cuts = list(self._boundaries())
+
+    def _boundaries(self) -> Iterator[int]:
+        since: float | None = None
+        for before, mark in pairwise([None, *self._marks]):
+            if mark is None:
+                continue
+            turned = before is not None and before.page != mark.page
+            late = None not in (since, mark.t1) and mark.t1 - since > MAX_SECONDS  # type: ignore[operator]
+            if turned or late:
+                yield mark.start
+            if turned or late or since is None:
+                since = mark.t0
+
+    def divided(self, start: int, end: int) -> list[Span]:
+        """A span, cut where a page ends or enough was heard."""
+        inner = self._cuts[bisect_right(self._cuts, start) : bisect_left(self._cuts, end)]
+        return list(pairwise([start, *inner, end]))
+
+    def at(self, start: int, end: int) -> tuple[int | None, Box | None, float | None, float | None]:
+        """The page, the box around it there, and the times of a span."""
+        marks = self._marks[bisect_right(self._ends, start) : bisect_left(self._starts, end)]
+        if not marks:
+            return None, None, None, None
+        page = marks[0].page
+        boxes = [mark.box for mark in marks if mark.box and mark.page == page]
+        times = [(mark.t0, mark.t1) for mark in marks if mark.t0 is not None and mark.t1 is not None]
+        box = _around(boxes) if boxes else None
+        return page, box, min(t for t, _ in times) if times else None, max(t for _, t in times) if times else None
 
 
-def _plain(title: str) -> str:
-    """A heading's words, without mark-up and closing hashes."""
-    words = title.split()
-    if words and not words[-1].strip("#"):
-        words.pop()
-    title = " ".join(words)[:MAX_TITLE]
-    return " ".join(_MARKUP.sub(r"\1", title).split())
+def _around(boxes: Sequence[Box]) -> Box:
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return min(left), min(top), max(right), max(bottom)
 
 
-def _fits(text: str, start: int, end: int) -> bool:
-    return end - start <= MAX_CHARS and sum(1 for _ in _WORD.finditer(text, start, end)) <= MAX_WORDS
+def _picture(picture: Picture, name: str, text: str, marks: Sequence[Mark]) -> Passage:
+    start = end = 0
+    known = picture.text
+    if picture.kind == "page":
+        on_page = [mark for mark in marks if mark.page == picture.page]
+        if on_page:
+            start, end = on_page[0].start, min(on_page[-1].end, on_page[0].start + MAX_PAGE_CHARS)
+        known = text[start:end]
+    return Passage(name, known, start, end, picture.kind, picture.page, picture.box, picture.t0, picture.t1)
+
+
+class _Cutter:
+    """Cuts a text where it is best cut. Words are counted once, so that the time it takes grows with the text alone."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._words = array("Q", (match.start() for match in _WORD.finditer(text)))
+
+    def pieces(self, start: int, end: int, boundaries: tuple[re.Pattern[str], ...] = _COARSE_TO_FINE) -> list[Span]:
+        """Spans that fit the limit: cut at the coarsest boundary that will do, then packed again while they fit."""
+        whole = list(_cut(self._text, start, end, _NOWHERE))
+        if not whole or self._fits(*whole[0]):
+            return whole
+        if not boundaries:
+            return list(self._between_words(*whole[0]))
+        parts = _cut(self._text, *whole[0], boundaries[0])
+        return self._packed(piece for part in parts for piece in self.pieces(*part, boundaries[1:]))
+
+    def _between_words(self, start: int, end: int) -> Iterator[Span]:
+        """The longest spans that fit and end with a word, or within one that is too long itself."""
+        while start < end:
+            most = min(start + MAX_CHARS, end)
+            after = bisect_left(self._words, start) + MAX_WORDS
+            if after < len(self._words):
+                most = min(most, self._words[after])
+            if most < end and not self._text[most].isspace():
+                word = self._words[bisect_right(self._words, most) - 1]  # the one that would be cut
+                most = word if start < word else most
+            yield start, start + len(self._text[start:most].rstrip())
+            if most < end and self._text[most].isspace():
+                following = bisect_left(self._words, most)
+                most = self._words[following] if following < len(self._words) else end
+            start = most
+
+    def _fits(self, start: int, end: int) -> bool:
+        return end - start <= MAX_CHARS and bisect_left(self._words, end) - bisect_left(self._words, start) <= MAX_WORDS
+
+    def _packed(self, parts: Iterable[Span]) -> list[Span]:
+        packed: list[Span] = []
+        for start, end in parts:
+            if packed and self._fits(packed[-1][0], end):
+                packed[-1] = (packed[-1][0], end)
+            else:
+                packed.append((start, end))
+        return packed
 
 
 def _cut(text: str, start: int, end: int, boundary: re.Pattern[str]) -> Iterator[Span]:
     """The parts of ``text[start:end]`` between boundaries, stripped, none empty."""
-    cuts = [match.end() for match in boundary.finditer(text, start, end)]
-    for a, b in zip([start, *cuts], [*cuts, end], strict=True):
-        part = text[a:b]
+    begin = start
+    for cut in chain((match.end() for match in boundary.finditer(text, start, end)), [end]):
+        part = text[begin:cut]
         if stripped := part.strip():
-            begin = a + len(part) - len(part.lstrip())
-            yield begin, begin + len(stripped)
-
-
-def _pieces(text: str, start: int, end: int, boundaries: tuple[re.Pattern[str], ...] = _COARSE_TO_FINE) -> list[Span]:
-    """Spans that fit the limit: cut at the coarsest boundary that will do, then packed again while they fit."""
-    whole = list(_cut(text, start, end, re.compile(r"(?!)")))
-    if not whole or _fits(text, *whole[0]):
-        return whole
-    if not boundaries:
-        return [(at, min(at + MAX_CHARS, whole[0][1])) for at in range(*whole[0], MAX_CHARS)]
-    parts = (piece for part in _cut(text, *whole[0], boundaries[0]) for piece in _pieces(text, *part, boundaries[1:]))
-    return _packed(text, parts)
-
-
-def _packed(text: str, parts: Iterable[Span]) -> list[Span]:
-    packed: list[Span] = []
-    for start, end in parts:
-        if packed and _fits(text, packed[-1][0], end):
-            packed[-1] = (packed[-1][0], end)
-        else:
-            packed.append((start, end))
-    return packed
+            first = begin + len(part) - len(part.lstrip())
+            yield first, first + len(stripped)
+        begin = cut

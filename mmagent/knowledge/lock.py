@@ -1,4 +1,4 @@
-"""One user of a folder at a time, across processes and within one. It knows nothing of what is in the folder."""
+"""One holder of a folder at a time, across processes and within one. It knows nothing of what is in the folder."""
 
 from __future__ import annotations
 
@@ -9,27 +9,31 @@ from typing import IO
 
 from mmagent.errors import StoreLocked
 
-_PATIENCE = 1.0
-"""Seconds to wait for the holder, which may be just about to close."""
-
 
 class FolderLock:
-    """Holds ``LOCK`` in a folder until it is released or the process ends, however it ends.
+    """Holds a file in a folder until it is released or the process ends, however it ends.
+
+    Args:
+        folder: The folder.
+        patience: Seconds to wait for the holder.
+        name: The file.
 
     Raises:
-        StoreLocked: Another holder kept it for a second; the message names its process.
+        StoreLocked: Another holder kept it; the message names its process.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file: IO[str] = (folder / "LOCK").open("a+", encoding="ascii", errors="replace")
-        until = time.monotonic() + _PATIENCE
+    def __init__(self, folder: Path, *, patience: float = 1.0, name: str = "LOCK") -> None:
+        self._file: IO[str] = (folder / name).open("a+", encoding="ascii", errors="replace")
+        until = time.monotonic() + patience
         while not self._acquired():
-            if time.monotonic() > until:
+            if time.monotonic() >= until:
                 self._file.seek(0)
                 holder = self._file.read(20).strip() or "unknown"
                 self._file.close()
                 whose = "this process" if holder == str(os.getpid()) else f"another process (pid {holder})"
-                raise StoreLocked(f"the knowledge store in {folder} is in use by {whose}; close it there and try again")
+                raise StoreLocked(
+                    f"the knowledge store in {folder} is being written to by {whose}; wait for it or end it"
+                )
             time.sleep(0.02)
         self._file.truncate(0)
         self._file.write(f"{os.getpid()}\n")

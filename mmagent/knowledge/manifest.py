@@ -1,114 +1,111 @@
-"""The truth of a knowledge store, in one SQLite file: assets, units, vectors, words, and what the index has to learn.
+"""The truth of a knowledge store, in one SQLite file: assets, units, vectors, words, and what an index has to learn.
 
-It knows nothing of files to take in, of embedders and of Chroma. Triggers keep the word index and the outbox in step
-with the units, in the same transaction, so that no code can forget to and no crash can come between.
+It knows nothing of files to take in, of embedders and of Chroma. One process writes (its owner holds the store's lock);
+any number read meanwhile, each through a connection that cannot write.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmagent.errors import StoreError
 from mmagent.knowledge.chunk import Passage
+from mmagent.knowledge.lexical import Words, segmented
+from mmagent.knowledge.schema import NO_WORDS, SCHEMA_VERSION, create, migrate
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
-MAX_QUERY_TERMS = 64
-"""Words of a query that are looked up; more would only make it slow."""
+ARCHIVE = "application/zip"
+TEXT = "text:"
+"""What the path of an asset that is no file begins with."""
+Role = Literal["text", "picture"]
 
-_SCHEMA = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE assets (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, uri TEXT NOT NULL, digest TEXT NOT NULL)",
-    """CREATE TABLE units (
-        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, asset INTEGER NOT NULL REFERENCES assets ON DELETE CASCADE,
-        title TEXT NOT NULL, text TEXT NOT NULL, start INTEGER NOT NULL, "end" INTEGER NOT NULL)""",
-    "CREATE INDEX units_of_asset ON units(asset)",
-    "CREATE TABLE vectors (unit INTEGER PRIMARY KEY REFERENCES units ON DELETE CASCADE, f16 BLOB NOT NULL)",
-    """CREATE VIRTUAL TABLE lexical USING fts5(
-        title, text, content='units', content_rowid='number', tokenize='porter unicode61')""",
-    "CREATE TABLE outbox (unit TEXT PRIMARY KEY, action TEXT NOT NULL CHECK (action IN ('upsert', 'delete')))",
-    """CREATE TRIGGER unit_added AFTER INSERT ON units BEGIN
-        INSERT INTO lexical(rowid, title, text) VALUES (new.number, new.title, new.text);
-    END""",
-    """CREATE TRIGGER unit_deleted AFTER DELETE ON units BEGIN
-        INSERT INTO lexical(lexical, rowid, title, text) VALUES ('delete', old.number, old.title, old.text);
-        INSERT INTO outbox VALUES (old.id, 'delete') ON CONFLICT (unit) DO UPDATE SET action = 'delete';
-    END""",
-    """CREATE TRIGGER vector_added AFTER INSERT ON vectors BEGIN
-        INSERT INTO outbox SELECT id, 'upsert' FROM units WHERE number = new.unit
-        ON CONFLICT (unit) DO UPDATE SET action = 'upsert';
-    END""",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
+NEEDS = {
+    "text": f"(kind <> '{NO_WORDS}' AND text <> '')",
+    "picture": "(kind IN ('image', 'page', 'region', 'frame'))",
+}
+"""Which units have a vector in the space of each role, in SQL."""
 
 
-@dataclass(frozen=True)
-class Unit:
-    """A passage with its identity: the hash of its document's path, its title and its text."""
+@dataclass(frozen=True, slots=True)
+class AssetRow:
+    """A file or text as the manifest has it."""
 
-    id: str
-    passage: Passage
+    tenant: str
+    path: str
+    uri: str
+    mime_type: str = "text/plain"
+    title: str = ""
+    digest: str = ""
+    """SHA-256 of the content; empty while it is not read to its end."""
+    reading: str = ""
+    """With what it was read; other readers read it again."""
+    stamp: str = ""
+    """Size and times of the file when it was read; where they are the same, it is not even opened."""
+    bytes: int = 0
+    added_at: float = 0.0
+    metadata: str = "{}"
+    reason: str | None = None
+    """Why it could not be read."""
 
-    @property
-    def embedded(self) -> str:
-        """What stands for it in the vector space."""
-        return f"{self.passage.title}\n{self.passage.text}"
 
-
-def units_of(path: str, passages: Iterable[Passage]) -> list[Unit]:
-    """Units of a document. A passage that only moved keeps its id, and so its vector; copies differ by order."""
-    seen: dict[str, int] = {}
-    units = []
-    for passage in passages:
-        content = f"{path}\0{passage.title}\0{passage.text}"
-        seen[content] = seen.get(content, 0) + 1
-        name = f"{content}\0{seen[content]}".encode()
-        units.append(Unit(hashlib.blake2b(name, digest_size=16).hexdigest(), passage))
-    return units
+_ASSET = ", ".join(AssetRow.__slots__)
 
 
 class Manifest:
-    """The SQLite file. Not thread-safe: its owner holds a lock.
+    """A connection to the SQLite file. Safe for threads, which wait for each other.
+
+    Args:
+        path: The file.
+        write: Whether to write; the tables are made, and those of an older version made today's, by the first writer.
 
     Raises:
         StoreError: The file is damaged, of a newer version, or the disk does not let it be used (any method).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, write: bool) -> None:
         self._path = path
+        self._guard = threading.RLock()
+        address = f"{path.absolute().as_uri()}?mode={'rwc' if write else 'ro'}"
         with self._explained():
-            self._db = sqlite3.connect(path, timeout=2, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(address, uri=True, timeout=5, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare()
+            self._prepare(write)
         except BaseException:
             self._db.close()
             raise
+        self.words = Words(self.execute)
 
-    def _prepare(self) -> None:
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
-            self._all(f"PRAGMA {pragma}")
-        version = self._all("PRAGMA user_version")[0][0]
+    def _prepare(self, write: bool) -> None:
+        with self._explained():
+            self._db.create_function("segmented", 1, segmented, deterministic=True)
+        writing = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
+        for pragma in ("trusted_schema = ON", "mmap_size = 268435456", *(writing if write else ())):
+            self.execute(f"PRAGMA {pragma}")
+        version = self.schema_version
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"the knowledge store in {self._path.parent} was written by a newer mmagent (its format is {version}, "
                 f"this one reads {SCHEMA_VERSION}); update mmagent, or delete that folder: it is built again from the "
                 "documents"
             )
-        if version == 0:
-            with self.transaction():
-                for statement in _SCHEMA:
-                    self._all(statement)
+        if write and version < SCHEMA_VERSION:
+            if version:
+                self.execute("PRAGMA foreign_keys = OFF")
+            with self.transaction(), self._explained():
+                migrate(self._db, version) if version else create(self._db)
+            self.execute("PRAGMA foreign_keys = ON")
+        if self.schema_version == SCHEMA_VERSION:
+            self.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab('main', 'lexical', 'instance')")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -120,181 +117,273 @@ class Manifest:
                 "or read-only, else delete that folder: it is built again from the documents"
             ) from error
 
-    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._explained():
+    def execute(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """Runs a statement and gives all its rows."""
+        with self._explained(), self._guard:
             return self._db.execute(sql, values).fetchall()
+
+    def _many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        with self._explained(), self._guard:
+            self._db.executemany(sql, rows)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it or nothing, whatever happens in between."""
-        self._all("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._all("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.rollback()
-            raise
+        with self._guard:
+            self.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.rollback()
+                raise
 
     @property
-    def changes(self) -> int:
-        """Grows with every row that is written; caches compare it."""
-        return self._db.total_changes
+    def schema_version(self) -> int:
+        """0: an empty file."""
+        return int(self.execute("PRAGMA user_version")[0][0])
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another one after every change, whoever made it; caches compare it."""
+        with self._guard:
+            return int(self.execute("PRAGMA data_version")[0][0]), self._db.total_changes
 
     def get_meta(self, key: str, default: str = "") -> str:
-        """A value of the store itself, e.g. its embedder's fingerprint."""
-        rows = self._all("SELECT value FROM meta WHERE key = ?", (key,))
+        """A value of the store itself."""
+        rows = self.execute("SELECT value FROM meta WHERE key = ?", (key,))
         return str(rows[0][0]) if rows else default
 
     def set_meta(self, key: str, value: str) -> None:
         """Keeps a value of the store itself."""
-        self._all("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
-
-    # Documents
-
-    def digests(self) -> dict[str, tuple[str, str]]:
-        """Path to (digest of the content, uri) of every document."""
-        return {path: (digest, uri) for path, digest, uri in self._all("SELECT path, digest, uri FROM assets")}
-
-    def unit_ids(self, path: str) -> set[str]:
-        """The units of a document."""
-        rows = self._all("SELECT units.id FROM units JOIN assets ON assets.id = asset WHERE path = ?", (path,))
-        return {row[0] for row in rows}
-
-    def put(
-        self, path: str, uri: str, digest: str, units: Sequence[Unit], vectors: dict[str, NDArray[np.float32]]
-    ) -> None:
-        """Makes ``units`` those of a document; ``vectors`` has the vectors of new ones. In a transaction."""
-        self._all(
-            "INSERT INTO assets (path, uri, digest) VALUES (?, ?, ?) "
-            "ON CONFLICT (path) DO UPDATE SET uri = excluded.uri, digest = excluded.digest",
-            (path, uri, digest),
-        )
-        asset = self._all("SELECT id FROM assets WHERE path = ?", (path,))[0][0]
-        known = self.unit_ids(path)
-        for gone in known - {unit.id for unit in units}:
-            self._all("DELETE FROM units WHERE id = ?", (gone,))
-        for unit in units:
-            span = (unit.passage.start, unit.passage.end)
-            if unit.id in known:
-                self._all('UPDATE units SET start = ?, "end" = ? WHERE id = ?', (*span, unit.id))
-                continue
-            self._all(
-                'INSERT INTO units (id, asset, title, text, start, "end") VALUES (?, ?, ?, ?, ?, ?)',
-                (unit.id, asset, unit.passage.title, unit.passage.text, *span),
-            )
-            self._add_vector(unit.id, vectors[unit.id])
-
-    def rename(self, path: str, uri: str) -> None:
-        """Gives a document another uri."""
-        self._all("UPDATE assets SET uri = ? WHERE path = ?", (uri, path))
-
-    def remove(self, path: str) -> None:
-        """Takes a document and its units out."""
-        self._all("DELETE FROM assets WHERE path = ?", (path,))
-
-    # Vectors
-
-    def _add_vector(self, unit: str, vector: NDArray[np.float32]) -> None:
-        self._all(
-            "INSERT INTO vectors SELECT number, ? FROM units WHERE id = ?", (vector.astype("<f2").tobytes(), unit)
+        self.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
         )
 
-    def embedded_texts(self) -> list[tuple[str, str]]:
-        """Id and embedded text of every unit."""
-        return self._all("SELECT id, title || char(10) || text FROM units ORDER BY number")
+    # Assets
 
-    def replace_vectors(self, vectors: Iterable[tuple[str, NDArray[np.float32]]]) -> None:
-        """Gives every unit another vector. In a transaction."""
-        self._all("DELETE FROM vectors")
-        for unit, vector in vectors:
-            self._add_vector(unit, vector)
+    def assets(self, tenant: str) -> dict[str, AssetRow]:
+        """Path to asset, of one tenant, those that could not be read included."""
+        rows = self.execute(f"SELECT {_ASSET} FROM assets WHERE tenant = ?", (tenant,))
+        return {row[1]: AssetRow(*row) for row in rows}
 
-    def matrix(self) -> tuple[list[str], NDArray[np.float32]]:
-        """All unit ids and their vectors, ``[N, D]`` float32, in the same order."""
+    def asset(self, tenant: str, path: str) -> tuple[int, AssetRow] | None:
+        """An asset and its number."""
+        rows = self.execute(f"SELECT id, {_ASSET} FROM assets WHERE tenant = ? AND path = ?", (tenant, path))
+        return (int(rows[0][0]), AssetRow(*rows[0][1:])) if rows else None
+
+    def asset_of(self, number: int) -> AssetRow | None:
+        """The asset of a number."""
+        rows = self.execute(f"SELECT {_ASSET} FROM assets WHERE id = ?", (number,))
+        return AssetRow(*rows[0]) if rows else None
+
+    @property
+    def has_tenants(self) -> bool:
+        """Whether anything belongs to somebody."""
+        return bool(self.execute("SELECT EXISTS (SELECT 1 FROM assets WHERE tenant > '')")[0][0])
+
+    def unit_counts(self, tenant: str) -> dict[str, int]:
+        """Path to how many units, of the assets of a tenant."""
+        counted = "SELECT path, count(*) FROM assets JOIN units ON asset = assets.id WHERE tenant = ? GROUP BY asset"
+        return dict(self.execute(counted, (tenant,)))
+
+    def put_asset(self, row: AssetRow, parent: int | None = None) -> int:
+        """Adds an asset or replaces what is known of it; its units stay. In a transaction. Returns its number."""
+        names = AssetRow.__slots__
+        found = self.execute(
+            f"INSERT INTO assets (parent, {_ASSET}) VALUES (?, {', '.join('?' * len(names))}) "
+            f"ON CONFLICT (tenant, path) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names)} "
+            "RETURNING id",
+            (parent, *(getattr(row, name) for name in names)),
+        )
+        asset = int(found[0][0])
+        if row.metadata != "{}" or self.execute("SELECT 1 FROM facets WHERE asset = ? LIMIT 1", (asset,)):
+            self.execute("DELETE FROM facets WHERE asset = ?", (asset,))
+            facets = [(key, value, asset) for key, value in _facets(json.loads(row.metadata))]
+            self._many("INSERT OR IGNORE INTO facets (key, value, asset) VALUES (?, ?, ?)", facets)
+        return asset
+
+    def put_units(self, asset: int, units: Mapping[str, Passage]) -> None:
+        """Makes ``units`` those of an asset: those it has keep their vectors. In a transaction."""
+        known = self.unit_ids(asset)
+        self._many("DELETE FROM units WHERE id = ?", [(gone,) for gone in known - units.keys()])
+        places = [(unit, asset, position, passage) for position, (unit, passage) in enumerate(units.items())]
+        self._many(
+            'UPDATE units SET position = ?, start = ?, "end" = ?, page = ?, box = ?, t0 = ?, t1 = ?, gap = ? '
+            "WHERE id = ?",
+            [(at, *_place(passage), unit) for unit, _, at, passage in places if unit in known],
+        )
+        self._many(
+            'INSERT INTO units (id, asset, position, kind, title, text, start, "end", page, box, t0, t1, gap) '
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(unit, asset, at, p.kind, p.title, p.text, *_place(p)) for unit, _, at, p in places if unit not in known],
+        )
+
+    def unit_ids(self, asset: int, space: int | None = None) -> set[str]:
+        """The units of an asset; only those with a vector in a space, where one is given."""
+        held = "" if space is None else "AND number IN (SELECT unit FROM vectors WHERE space = ?)"
+        values = (asset,) if space is None else (asset, space)
+        return {row[0] for row in self.execute(f"SELECT id FROM units WHERE asset = ? {held}", values)}
+
+    def remove_asset(self, tenant: str, path: str) -> int:
+        """Takes an asset out, with what is in it; how many were there."""
+        return len(self.execute("DELETE FROM assets WHERE tenant = ? AND path = ? RETURNING id", (tenant, path)))
+
+    # Spaces and vectors
+
+    def space(self, role: Role, fingerprint: str) -> tuple[int, int, bool] | None:
+        """Number, dimension, and whether every unit that should has its vector in it."""
+        rows = self.execute(
+            "SELECT id, dimension, ready FROM spaces WHERE role = ? AND fingerprint = ?", (role, fingerprint)
+        )
+        return (int(rows[0][0]), int(rows[0][1]), bool(rows[0][2])) if rows else None
+
+    def spaces(self) -> list[tuple[int, Role, str, int, int]]:
+        """Number, role, fingerprint, dimension and vectors of each space."""
+        return self.execute(
+            "SELECT id, role, fingerprint, dimension, (SELECT count(*) FROM vectors WHERE space = id) FROM spaces"
+        )
+
+    def open_space(self, role: Role, fingerprint: str, dimension: int) -> int:
+        """The number of a space, made if it is not there; it is ready where no unit has to be in it."""
+        self.execute(
+            "INSERT INTO spaces (role, fingerprint, dimension, ready) "
+            f"VALUES (?, ?, ?, NOT EXISTS (SELECT 1 FROM units WHERE {NEEDS[role]})) ON CONFLICT DO NOTHING",
+            (role, fingerprint, dimension),
+        )
+        found = self.space(role, fingerprint)
+        assert found is not None
+        return found[0]
+
+    def keep_only(self, role: Role, space: int) -> None:
+        """A space is ready, and those of other embedders go. In a transaction."""
+        self.execute("UPDATE spaces SET ready = 1 WHERE id = ?", (space,))
+        for (other,) in self.execute("SELECT id FROM spaces WHERE role = ? AND id <> ?", (role, space)):
+            self.execute("DELETE FROM vectors WHERE space = ?", (other,))
+            self.execute("DELETE FROM outbox WHERE space = ?", (other,))
+            self.execute("DELETE FROM meta WHERE key LIKE ?", (f"chroma {other} %",))
+            self.execute("DELETE FROM spaces WHERE id = ?", (other,))
+
+    def lacking(self, role: Role, space: int, after: int, limit: int) -> list[tuple[int, str, str]]:
+        """Number, title and text of units that have no vector in a space and should have one, by number."""
+        return self.execute(
+            f"SELECT number, title, text FROM units WHERE number > ? AND {NEEDS[role]} "
+            "AND number NOT IN (SELECT unit FROM vectors WHERE space = ?) ORDER BY number LIMIT ?",
+            (after, space, limit),
+        )
+
+    def put_vectors(self, space: int, vectors: Iterable[tuple[str, NDArray[np.float32]]]) -> None:
+        """Gives units (by id) their vectors ``[D]``. In a transaction."""
+        rows = [(space, vector.astype("<f2").tobytes(), unit) for unit, vector in vectors]
+        self._many(
+            "INSERT OR REPLACE INTO vectors (space, unit, f16) SELECT ?, number, ? FROM units WHERE id = ?", rows
+        )
+
+    def put_numbered(self, space: int, vectors: Iterable[tuple[int, NDArray[np.float32]]]) -> None:
+        """Gives units (by number) their vectors ``[D]``. In a transaction."""
+        rows = [(space, vector.astype("<f2").tobytes(), number) for number, vector in vectors]
+        self._many("INSERT OR REPLACE INTO vectors (space, f16, unit) VALUES (?, ?, ?)", rows)
+
+    def numbers(self, space: int) -> NDArray[np.int64]:
+        """The numbers of the units with a vector in a space, ascending."""
         import numpy as np
 
-        rows = self._all("SELECT id, f16 FROM vectors JOIN units ON number = unit ORDER BY number")
-        if not rows:
-            return [], np.zeros((0, 0), dtype=np.float32)
-        flat = np.frombuffer(b"".join(blob for _, blob in rows), dtype="<f2")
-        return [unit for unit, _ in rows], flat.reshape(len(rows), -1).astype(np.float32)
+        rows = self.execute("SELECT unit FROM vectors WHERE space = ? ORDER BY unit", (space,))
+        return np.fromiter((row[0] for row in rows), np.int64, len(rows))
+
+    def rows(self, space: int, numbers: NDArray[np.int64]) -> NDArray[np.float16]:
+        """The vectors ``[N, D]`` of units by number, in their order."""
+        import numpy as np
+
+        found = self.execute(
+            "SELECT f16 FROM json_each(?) AS wanted CROSS JOIN vectors ON space = ? AND unit = wanted.value",
+            (json.dumps(numbers.tolist()), space),
+        )
+        if len(found) != len(numbers):
+            raise StoreError(f"the knowledge store in {self._path.parent} has lost vectors; run: mmagent store rebuild")
+        return np.frombuffer(b"".join(row[0] for row in found), "<f2").reshape(len(found), -1 if found else 0)
 
     # Search
 
-    def lexical(self, query: str, k: int) -> list[str]:
-        """Ids of the ``k`` units with the best BM25 for any of the query's words. No text is an invalid query."""
-        words = dict.fromkeys(re.findall(r"\w+", query))
-        match = " OR ".join(f'"{word}"' for word in list(words)[:MAX_QUERY_TERMS])
-        if not match:
-            return []
-        rows = self._all(
-            "SELECT id FROM lexical JOIN units ON number = lexical.rowid WHERE lexical MATCH ? "
-            "ORDER BY bm25(lexical), number LIMIT ?",
-            (match, k),
-        )
-        return [row[0] for row in rows]
+    def lexical(self, query: str, k: int, allowed: bytes | None = None) -> list[tuple[int, float]]:
+        """The numbers of the ``k`` units with the best BM25 for any of the query's words, best first.
 
-    def units(self, ids: Sequence[str]) -> dict[str, tuple[str, Passage]]:
-        """Id to (uri, passage)."""
-        rows = self._all(
-            'SELECT units.id, uri, title, text, start, "end" FROM units JOIN assets ON assets.id = asset '
-            "WHERE units.id IN (SELECT value FROM json_each(?))",
-            (json.dumps(ids),),
+        Args:
+            query: Any text at all.
+            k: How many at most.
+            allowed: A byte for each number, 0 where the unit must not be found; all may by default.
+        """
+        with self._guard:
+            return self.words.search(query, k, self.version, allowed)
+
+    def select(self, condition: str, values: Sequence[Any]) -> NDArray[np.int64]:
+        """The numbers of the units for which a condition on ``units u`` and ``assets a`` holds, ascending."""
+        import numpy as np
+
+        rows = self.execute(
+            f"SELECT u.number FROM units u JOIN assets a ON a.id = u.asset WHERE {condition} ORDER BY u.number", values
         )
-        return {unit: (uri, Passage(title, text, start, end)) for unit, uri, title, text, start, end in rows}
+        return np.fromiter((row[0] for row in rows), np.int64, len(rows))
+
+    def units(self, numbers: Sequence[int]) -> dict[int, sqlite3.Row]:
+        """Number to all there is to know of a unit, its asset's ``path``, ``uri``, ``metadata`` ... included."""
+        found = self._named("u.number IN (SELECT value FROM json_each(?))", (json.dumps(list(numbers)),))
+        return {row["number"]: row for row in found}
+
+    def units_of(self, tenant: str, uri: str) -> list[sqlite3.Row]:
+        """The units of the assets of a uri in order, of a tenant's and nobody's."""
+        return self._named("a.tenant IN ('', ?) AND a.uri = ?", (tenant, uri))
+
+    def _named(self, condition: str, values: tuple[Any, ...]) -> list[sqlite3.Row]:
+        sql = (
+            "SELECT u.*, a.tenant, a.path, a.uri, a.mime_type, a.metadata FROM units u JOIN assets a ON a.id = u.asset "
+            f"WHERE {condition} ORDER BY a.id, u.position"
+        )
+        with self._explained(), self._guard:
+            cursor = self._db.cursor()
+            cursor.row_factory = sqlite3.Row
+            return cursor.execute(sql, values).fetchall()
+
+    def count(self, table: str, condition: str = "1") -> int:
+        """Rows of a table; ``lexical``: units in the word index."""
+        counted = {"lexical": "lexical_docsize"}.get(table, table)
+        return int(self.execute(f"SELECT count(*) FROM {counted} WHERE {condition}")[0][0])
 
     # Outbox
 
-    def pending(self, limit: int) -> list[tuple[str, str, bytes | None]]:
-        """Unit, ``upsert`` or ``delete``, and its vector (f16), for what the index has yet to learn."""
-        return self._all(
-            "SELECT outbox.unit, action, f16 FROM outbox LEFT JOIN units ON units.id = outbox.unit "
-            "LEFT JOIN vectors ON vectors.unit = number LIMIT ?",
-            (limit,),
+    def pending(self, space: int, limit: int) -> list[tuple[int, str]]:
+        """Unit and ``upsert`` or ``delete``, for what the index of a space has yet to learn."""
+        return self.execute(
+            "SELECT unit, action FROM outbox WHERE space = ? ORDER BY unit LIMIT ?", (space, min(limit, 2**62))
         )
 
-    def settle(self, units: Sequence[str]) -> None:
-        """The index has learned these."""
+    def settle(self, space: int, action: str, units: Iterable[int]) -> None:
+        """The index has learned these, where they are still to be learned as that."""
+        rows = [(space, unit, action) for unit in units]
         with self.transaction():
-            for unit in units:
-                self._all("DELETE FROM outbox WHERE unit = ?", (unit,))
+            self._many("DELETE FROM outbox WHERE space = ? AND unit = ? AND action = ?", rows)
 
-    def refill_outbox(self) -> None:
-        """An empty index has everything to learn. In a transaction."""
-        self._all("DELETE FROM outbox")
-        self._all("INSERT INTO outbox SELECT id, 'upsert' FROM units JOIN vectors ON unit = number")
-
-    # Health
-
-    def count(self, table: str) -> int:
-        """Rows of ``assets``, ``units``, ``vectors``, ``outbox`` or ``lexical`` (documents in the word index)."""
-        counted = {"lexical": "lexical_docsize"}.get(table, table)
-        return int(self._all(f"SELECT count(*) FROM {counted}")[0][0])
-
-    def outbox(self) -> dict[str, str]:
-        """Unit to ``upsert`` or ``delete``."""
-        return dict(self._all("SELECT unit, action FROM outbox"))
-
-    def problems(self) -> list[str]:
-        """What is wrong with the file; nothing, if all is well."""
-        found = [f"SQLite: {row[0]}" for row in self._all("PRAGMA quick_check(5)") if row[0] != "ok"]
-        found += [f"a row of {row[0]} points nowhere" for row in self._all("PRAGMA foreign_key_check")]
-        units = self.count("units")
-        for table in ("vectors", "lexical"):
-            if (count := self.count(table)) != units:
-                found.append(f"{units} units, but {count} in {table}")
-        try:
-            self._all("INSERT INTO lexical(lexical, rank) VALUES ('integrity-check', 1)")
-        except StoreError as error:
-            found.append(f"the word index does not match the units ({error.__cause__})")
-        lost = self._all(
-            "SELECT count(*) FROM outbox LEFT JOIN units ON id = unit WHERE (action = 'upsert') = (id IS NULL)"
-        )
-        if lost[0][0]:
-            found.append(f"{lost[0][0]} rows of the outbox contradict the units")
-        return found
+    def refill_outbox(self, space: int) -> None:
+        """An empty index has everything to learn, and the outbox is kept from now on. In a transaction."""
+        self.set_meta("outbox", "kept")
+        self.execute("DELETE FROM outbox WHERE space = ?", (space,))
+        self.execute("INSERT INTO outbox SELECT space, unit, 'upsert' FROM vectors WHERE space = ?", (space,))
 
     def close(self) -> None:
         """Closes the file."""
-        self._db.close()
+        with self._guard:
+            self._db.close()
+
+
+def _place(passage: Passage) -> tuple[Any, ...]:
+    box = None if passage.box is None else json.dumps([round(share, 5) for share in passage.box])
+    return passage.start, passage.end, passage.page, box, passage.t0, passage.t1, passage.gap
+
+
+def _facets(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What can be filtered by: numbers, texts and truth values, alone or in lists."""
+    for key, value in metadata.items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str | int | float) and not (isinstance(one, int) and abs(one) >= 2**63):
+                yield key, one

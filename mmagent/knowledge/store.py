@@ -1,4 +1,7 @@
-"""Knowledge: documents in, passages with citations out. It knows nothing of agents and models of language."""
+"""Knowledge: documents of any kind in, passages and pictures with citations out. It knows nothing of agents.
+
+A store is a folder. `update` writes it, one process at a time; `search` reads it, any number meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -6,122 +9,138 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from mmagent import paths as places
-from mmagent.errors import InputError, NotFound, StoreError
+from mmagent.errors import InputError, NotFound, StoreLocked
+from mmagent.knowledge import evidence, health
 from mmagent.knowledge.cite import Hit, quote_for
-from mmagent.knowledge.embed import Embedder, MiniLM
-from mmagent.knowledge.index import ChromaIndex, ExactIndex, Index
-from mmagent.knowledge.ingest import KINDS, Document, Found, find, read
-from mmagent.knowledge.lock import FolderLock
-from mmagent.knowledge.manifest import Manifest, Unit, units_of
+from mmagent.knowledge.embed import Embedder, PictureEmbedder, embedder_of, picture_embedder_of
+from mmagent.knowledge.filters import condition
+from mmagent.knowledge.find import find
+from mmagent.knowledge.folder import MANIFEST, StoreFolder
+from mmagent.knowledge.health import Stats
+from mmagent.knowledge.manifest import ARCHIVE, Manifest, Role
+from mmagent.knowledge.query import Asked, query_of
+from mmagent.knowledge.read import KINDS, Options
+from mmagent.knowledge.report import Asset, IndexReport, Progress, Text
+from mmagent.knowledge.scoped import Scoped
+from mmagent.knowledge.search import Fusion, Mode, Searcher, Wanted
+from mmagent.knowledge.sources import Readers, Transcriber
+from mmagent.knowledge.spaces import complete_texts, is_ready
+from mmagent.knowledge.update import Update
 from mmagent.settings import settings
 
 if TYPE_CHECKING:
     from typing import Self
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from PIL.Image import Image as PILImage
+
+    from mmagent.knowledge.rerank import Reranker
 
 log = logging.getLogger(__name__)
 
-_CANDIDATES = 50
-"""Taken from each ranking before they are fused."""
-_RRF_K = 60
-"""Reciprocal rank fusion, Cormack et al. 2009: score = sum of weight / (k + rank)."""
-_DENSE_WEIGHT, _LEXICAL_WEIGHT = 1.0, 1.0
-_FLUSH_UNITS = 256
-"""New units that are embedded together and written in one transaction."""
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """What `Knowledge.add` did, in documents."""
-
-    added: int
-    updated: int
-    unchanged: int
-    removed: int
-    """Gone from a folder, or no longer readable."""
-    skipped: list[tuple[str, str]]
-    """Uri and reason of each file that was not taken in."""
-
-
-@dataclass(frozen=True)
-class Stats:
-    """What a store holds."""
-
-    documents: int
-    units: int
-    pending: int
-    """Units that the Chroma index has yet to learn; it learns only once there are too many units for exact search."""
-    search: Literal["exact", "chroma"]
-
 
 class Knowledge:
-    """A store of documents in a folder of its own. Opened by the first use, by one user at a time; safe for threads.
+    """A store of documents in a folder. Safe for threads; other processes may search while one adds.
 
     Args:
         path: The store's folder; made when something is written.
-        embedder: all-MiniLM-L6-v2 by default. Another one than last time has everything embedded anew.
+        embedder: Of texts: one, or the name of one; the settings' by default (all-MiniLM-L6-v2). Another one than last
+            time has everything embedded anew.
+        picture_embedder: Puts pictures and texts into one space; without it, pictures are found by the text in them.
+        transcriber: Listens to recordings; that of the settings by default, else they are refused.
+        captioner: Describes pictures in words.
+        reranker: Reads the best passages again: ``search(..., rerank=True)``.
+        chroma: A Chroma server that large stores are searched through, ``http://host:port`` or ``cloud``; by default
+            the settings', else Chroma in this process.
 
     Raises:
-        StoreLocked: Another process, or another `Knowledge`, has the store open (any method, within two seconds).
+        StoreLocked: Another process writes to it (methods that write).
         StoreError: The store is damaged, of a newer version, or cannot be written (any method).
     """
 
-    def __init__(self, path: Path | str, *, embedder: Embedder | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        embedder: Embedder | str | None = None,
+        picture_embedder: PictureEmbedder | str | None = None,
+        transcriber: Transcriber | None = None,
+        captioner: Callable[[PILImage], str] | None = None,
+        reranker: Reranker | None = None,
+        chroma: str | None = None,
+    ) -> None:
+        limits = settings()
         self.path = Path(path).expanduser().absolute()
-        self._embedder: Embedder = embedder or MiniLM()
-        self._exact_limit = settings().exact_search_limit
-        self._max_bytes = settings().max_document_bytes
+        self.embedder: Embedder = embedder_of(embedder or limits.embedder)
+        self.picture_embedder: PictureEmbedder | None = picture_embedder_of(picture_embedder or limits.picture_embedder)
+        self._transcriber = transcriber or _transcriber(limits.speech_model)
+        self._reranker = reranker
+        self.readers = Readers(
+            Options.of(limits, pages_as_pictures=self.picture_embedder is not None),
+            transcriber=self._transcriber,
+            captioner=captioner,
+            looks=self.picture_embedder.fingerprint if self.picture_embedder else "",
+            workers=limits.index_workers,
+            timeout=limits.index_timeout,
+        )
+        self._folder = StoreFolder(self.path, limits.exact_search_limit, chroma or limits.chroma)
         self._guard = RLock()
-        self._opened: _Opened | None = None
+        self._searchers: dict[bool, Searcher] = {}
         self.report: IndexReport | None = None
         """What the last `add` did, that of `of_folder` included."""
 
     @classmethod
-    def of_folder(
-        cls, folder: Path | str, *, root: Path | str | None = None, embedder: Embedder | None = None
-    ) -> Knowledge:
+    def of_folder(cls, folder: Path | str, *, root: Path | str | None = None, **choices: Any) -> Knowledge:
         """The store of a folder of documents, brought up to date: what changed is taken in anew, what is gone goes.
+
+        A folder that is a store itself is opened as it is. While another process brings the store up to date, it is
+        searched as it is.
 
         Args:
             folder: The documents; folders in it are searched too.
             root: Where stores are kept; `mmagent.paths.knowledge_dir` by default.
-            embedder: See the class.
+            choices: See the class.
 
         Raises:
             NotFound: There is no such folder.
             InputError: It is a file, or there is no document in it that can be taken in.
         """
+        progress = choices.pop("progress", None)
         given = Path(folder).expanduser()
         if not os.path.exists(given):  # unlike Path.exists, False for any name that cannot be one
             raise NotFound(f"there is no folder {folder}; give the folder that your documents are in")
         if not given.is_dir():
             raise InputError(f"{folder} is a file; give the folder that your documents are in")
-        documents = given.resolve()
-        if not find([documents]).documents:
-            raise InputError(f"there are no documents in {folder}; {KINDS} are taken")
-        name = re.sub(r"[^\w.-]+", "-", documents.name)[:40] or "documents"
-        mark = hashlib.sha256(bytes(documents)).hexdigest()[:12]
-        knowledge = cls(Path(root or places.knowledge_dir()) / f"{name}-{mark}", embedder=embedder)
+        if (given / MANIFEST).is_file():
+            return cls(given, **choices)
+        knowledge = cls(store_of(given, root), **choices)
         try:
-            report = knowledge.add(documents)
-            if not report.added + report.updated + report.unchanged:
-                uri, reason = report.skipped[0]
-                raise InputError(f"there are no documents in {folder} that can be read; {uri}: {reason}")
+            knowledge._bring_up_to_date(given.resolve(), progress)
         except BaseException:
             knowledge.close()
             raise
         return knowledge
+
+    def _bring_up_to_date(self, folder: Path, progress: Callable[[Progress], None] | None) -> None:
+        if not find([folder]).files:
+            raise InputError(f"there are no documents in {folder}; {KINDS} are taken")
+        try:
+            report = self.add(folder, progress=progress)
+        except StoreLocked:
+            if not self.stats().documents:
+                raise
+            log.warning("another process brings the index of %s up to date; it is searched as it is", folder)
+            return
+        if not report.added + report.updated + report.unchanged:
+            uri, reason = report.skipped[0]
+            raise InputError(f"there are no documents in {folder} that can be read; {uri}: {reason}")
 
     def __enter__(self) -> Self:
         return self
@@ -130,196 +149,246 @@ class Knowledge:
         self.close()
 
     def close(self) -> None:
-        """Lets others use the store. Using it again opens it again."""
+        """Closes its files and processes. Using it again opens it again."""
         with self._guard:
-            opened, self._opened = self._opened, None
-            if opened:
-                opened.close()
+            self._searchers = {}
+            self._folder.close()
+        self.readers.close()
 
-    def add(self, *paths: Path | str) -> IndexReport:
+    # Writing
+
+    def add(
+        self,
+        *paths: Path | str,
+        tenant: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IndexReport:
         """Takes files and folders in, and brings them up to date if it has them already.
 
-        Unchanged files (by content) are not touched; of a changed one only the passages that changed are embedded;
-        what is gone from a given folder goes. Files that can't be taken in are reported, and do not stop the others.
+        Unchanged files are not even opened; of a changed one only the passages that changed are embedded; what is gone
+        from a given folder goes. Files that can't be taken in are reported, and do not stop the others. What is told to
+        ``progress`` as done is durable, whatever happens then.
+
+        Args:
+            paths: Files and folders; zip archives count as folders.
+            tenant: Only searches for this tenant find them; without one, all do.
+            metadata: What searches can be filtered by; None leaves what they have.
+            progress: Is told after each group of documents.
 
         Raises:
             NotFound: A path does not exist; nothing has been taken in.
         """
         found = find(Path(path) for path in paths)
-        with self._guard:
-            self.report = _Update(self, self._open(), found).run(self._max_bytes)
-            return self.report
+        with self._writing() as manifest:
+            update = Update(manifest, self, self.readers, tenant=tenant, metadata=metadata, progress=progress)
+            self.report = update.files(found)
+        return self.report
 
-    def search(self, query: str, k: int = 3) -> list[Hit]:
-        """The ``k`` passages that fit a query best, best first: nearest vectors and BM25, fused by rank.
+    def add_texts(
+        self, texts: Iterable[Text], *, tenant: str = "", progress: Callable[[Progress], None] | None = None
+    ) -> IndexReport:
+        """Takes texts in that come from no file; one of the same name is replaced.
 
         Raises:
-            InputError: ``k`` is less than 1.
+            InputError: Two have one name, or metadata cannot be kept; nothing of the last group has been taken in.
+        """
+        with self._writing() as manifest:
+            self.report = Update(manifest, self, None, tenant=tenant, progress=progress).texts(texts)
+        return self.report
+
+    def remove(self, *names: Path | str, tenant: str = "") -> int:
+        """Takes documents out, by uri, path or folder; how many there were."""
+        if not self._folder.there:
+            return 0
+        with self._writing() as manifest, manifest.transaction():
+            rows = manifest.assets(tenant)
+            named = {row.uri for row in rows.values()} | rows.keys()
+            exact = {str(name) for name in names}
+            files = {str(Path(name).expanduser().resolve()) for name in exact - named}
+            folders = tuple(f"{file}{os.sep}" for file in files)
+            gone = [
+                row
+                for path, row in rows.items()
+                if row.uri in exact or path in exact or path in files or path.startswith(folders)
+            ]
+            for row in gone:
+                manifest.remove_asset(tenant, row.path)
+        return sum(row.reason is None for row in gone)
+
+    def rebuild(self) -> None:
+        """Makes the word index and the Chroma index anew from units and vectors; nothing is embedded again."""
+        with self._writing() as manifest:
+            health.rebuild(manifest)
+            self._folder.indexes.forget(manifest)
+
+    def sync(self) -> None:
+        """Has the Chroma index learn everything now, where there is one or there are enough vectors for it."""
+        with self._writing() as manifest:
+            self._folder.indexes.sync(manifest, always=True)
+
+    # Searching
+
+    def search(
+        self,
+        query: Asked | Sequence[Asked],
+        k: int = 3,
+        *,
+        tenant: str = "",
+        where: Mapping[str, Any] | None = None,
+        kinds: Collection[str] | None = None,
+        mode: Mode = "hybrid",
+        fusion: Fusion = "scores",
+        merge: bool = False,
+        per_asset: int | None = None,
+        rerank: bool = False,
+    ) -> list[Hit]:
+        """The ``k`` passages and pictures that fit a query best, best first: nearest vectors and BM25, fused.
+
+        Args:
+            query: A text, a picture, a recording, or several of them.
+            k: How many at most.
+            tenant: Besides what belongs to nobody, only what belongs to this tenant is found.
+            where: A filter on metadata, e.g. ``{"lang": "en", "year": {"$gte": 2024}}``; it holds exactly.
+            kinds: Kinds of units: ``text``, ``speech``, ``image``, ``page``, ``region``, ``frame``.
+            mode: ``dense``: vectors alone; ``lexical``: words alone.
+            fusion: How both become one score: by their ``scores``, or by reciprocal ``ranks``.
+            merge: Whether neighbouring passages become one hit.
+            per_asset: How many hits of one document at most.
+            rerank: Whether the reranker reads the best ones again.
+
+        Raises:
+            InputError: ``k`` is less than 1, or the query or filter is none.
         """
         if k < 1:
             raise InputError(f"a search for {k} passages finds none; ask for at least 1")
-        query = query.encode("utf-8", "replace").decode()
-        with self._guard:
-            opened = self._open()
-            if not query.strip() or not opened.manifest.count("units"):
-                return []
-            depth = max(_CANDIDATES, k)
-            vector = self._embed(opened, [query])[0]
-            dense = opened.index(self._exact_limit).search(vector, depth)
-            scores = fuse((dense, _DENSE_WEIGHT), (opened.manifest.lexical(query, depth), _LEXICAL_WEIGHT))
-            best = sorted(scores, key=scores.__getitem__, reverse=True)[:k]
-            units = opened.manifest.units(best)
-        hits = ((unit, *units[unit]) for unit in best if unit in units)
-        return [Hit(unit, p.text, p.title, uri, p.start, p.end, scores[unit]) for unit, uri, p in hits]
+        if rerank and self._reranker is None:
+            raise InputError("there is no reranker; give one: Knowledge(..., reranker=load_reranker(...))")
+        asked = query_of(query, sees=self.picture_embedder is not None, transcriber=self._transcriber)
+        wanted = Wanted(k, tenant, where, kinds, mode, fusion, merge, per_asset)
+        if not (asked.texts or asked.pictures) or not self._folder.there:
+            return []
+        return self._searcher(rerank).search(asked, wanted)
+
+    def scoped(self, *, tenant: str = "", where: Mapping[str, Any] | None = None) -> Scoped:
+        """This store as one tenant sees it, held to a filter: what an agent is given that serves that tenant."""
+        return Scoped(self, tenant, where)
+
+    def assets(self, *, tenant: str = "") -> list[Asset]:
+        """The documents of a tenant, or those of nobody, by uri."""
+        if not self._folder.there:
+            return []
+        rows = self._folder.reader.assets(tenant).values()
+        counts = self._folder.reader.unit_counts(tenant)
+        shown = [row for row in rows if row.reason is None and row.mime_type != ARCHIVE]
+        return sorted((Asset.of(row, counts.get(row.path, 0)) for row in shown), key=lambda asset: asset.uri)
+
+    def get(self, uri: str, *, tenant: str = "") -> list[Hit]:
+        """All units of a document in order, with a score of 0."""
+        return self._searcher(False).units_of(tenant, uri) if self._folder.there else []
+
+    # What a hit points at
 
     def quote(self, hit: Hit, claim: str) -> str:
         """The sentence or neighbouring sentences of a hit that support a claim best: verbatim, always."""
         return quote_for(hit.text, claim)
 
-    def sync(self) -> None:
-        """Has the Chroma index learn everything now, whether or not searches need it yet."""
-        with self._guard:
-            self._open().chroma.sync()
+    def picture(self, hit: Hit, *, box: bool = True, crop: bool = False) -> PILImage:
+        """The page, picture or frame that a hit is on, RGB.
+
+        Args:
+            hit: It.
+            box: Whether its place is outlined.
+            crop: Whether only its place is shown.
+
+        Raises:
+            InputError: It has none, or its file has changed or gone since it was taken in.
+        """
+        return evidence.picture(self._present(hit), self.readers, hit, box=box, crop=crop)
+
+    def sound(self, hit: Hit) -> bytes:
+        """What is heard of a hit: a WAV file, 16 kHz, one channel.
+
+        Raises:
+            InputError: There is none, or its file has changed or gone since it was taken in.
+        """
+        return evidence.sound(self._present(hit), self.readers, hit)
+
+    def finds(self, hit: Hit, *, tenant: str = "", where: Mapping[str, Any] | None = None) -> bool:
+        """Whether a search for a tenant, held to a filter, could find what a hit points at."""
+        sql, values = condition(tenant, where, None)
+        return self._folder.there and len(self._folder.reader.select(f"{sql} AND u.id = ?", [*values, hit.id])) == 1
+
+    def _present(self, hit: Hit) -> Manifest:
+        if not self._folder.there:
+            raise InputError(f"{hit.uri} is not in the store {self.path}; search again")
+        return self._folder.reader
+
+    # Health
 
     def stats(self) -> Stats:
         """What the store holds."""
-        with self._guard:
-            opened = self._open()
-            count = opened.manifest.count
-            search: Literal["exact", "chroma"] = "exact" if count("units") <= self._exact_limit else "chroma"
-            return Stats(count("assets"), count("units"), count("outbox"), search)
+        if not self._folder.there:
+            return Stats()
+        return health.stats(self._folder.reader, self._folder.indexes.kind, self.path)
 
     def verify(self) -> list[str]:
         """What is wrong with the store, in words; nothing, if all is well. Reads all of it."""
+        if not self._folder.there:
+            return []
+        with self._folder.writer() as manifest:
+            return health.problems(manifest) + self._folder.indexes.problems()
+
+    # Opened when they are needed
+
+    def _searcher(self, rerank: bool) -> Searcher:
         with self._guard:
-            opened = self._open()
-            return opened.manifest.problems() + opened.chroma.problems()
+            for role, embedder in self._embedders():
+                if not is_ready(self._folder.reader, role, embedder):
+                    with self._writing():  # which has everything embedded by the embedder at hand
+                        pass
+            if rerank not in self._searchers:
+                reranker = self._reranker if rerank else None
+                self._searchers[rerank] = Searcher(
+                    self._folder.reader, self._folder.indexes.of, self.embedder, self.picture_embedder, reranker
+                )
+            return self._searchers[rerank]
 
-    def _open(self) -> _Opened:
-        if self._opened is None:
-            self._opened = _Opened.at(self.path)
-        return self._opened
+    def _embedders(self) -> list[tuple[Role, Embedder]]:
+        looking = self.picture_embedder
+        return [("text", self.embedder), *([("picture", looking)] if looking else [])]  # type: ignore[list-item]
 
-    def _embed(self, opened: _Opened, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors ``[N, D]``, after making sure that those in the store are of the same space."""
-        manifest, fingerprint = opened.manifest, self._embedder.fingerprint
-        if manifest.get_meta("embedder") != fingerprint:
-            units = manifest.embedded_texts()
-            vectors = self._embedder.embed([text for _, text in units]) if units else ()
-            with manifest.transaction():
-                manifest.replace_vectors(zip((unit for unit, _ in units), vectors, strict=True))
-                manifest.set_meta("embedder", fingerprint)
-                if units:
-                    log.info("another embedder than last time: %d passages are embedded anew", len(units))
-                    opened.chroma.forget()
-            opened.chroma.close()
-        return self._embedder.embed(texts)
+    @contextmanager
+    def _writing(self) -> Iterator[Manifest]:
+        """The connection of the one writer. Before it is used, every unit is in the spaces of the embedders at hand."""
+        with self._folder.writer() as manifest:
+            self._complete_spaces(manifest)
+            yield manifest
+            self._folder.indexes.sync(manifest)
 
-
-def fuse(*rankings: tuple[Sequence[str], float]) -> dict[str, float]:
-    """Weighted reciprocal rank fusion of rankings (best first), each with its weight: id to score."""
-    scores: dict[str, float] = {}
-    for ranking, weight in rankings:
-        for rank, unit in enumerate(ranking, start=1):
-            scores[unit] = scores.get(unit, 0.0) + weight / (_RRF_K + rank)
-    return scores
+    def _complete_spaces(self, manifest: Manifest) -> None:
+        complete_texts(manifest, self.embedder)
+        if self.picture_embedder is not None:
+            evidence.complete_pictures(manifest, self.readers, self.picture_embedder)
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """What is there while a store is open."""
-
-    lock: FolderLock
-    manifest: Manifest
-    exact: ExactIndex
-    chroma: ChromaIndex
-
-    @classmethod
-    def at(cls, folder: Path) -> _Opened:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FolderLock(folder)
-        except OSError as error:
-            raise StoreError(
-                f"the knowledge store {folder} cannot be opened ({error.strerror or error}); "
-                "check that it is a folder that you may write to"
-            ) from error
-        with ExitStack() as undo:
-            undo.callback(lock.release)
-            manifest = Manifest(folder / "manifest.sqlite3")
-            undo.pop_all()
-        return cls(lock, manifest, ExactIndex(manifest), ChromaIndex(manifest, folder))
-
-    def index(self, exact_limit: int) -> Index:
-        return self.exact if self.manifest.count("units") <= exact_limit else self.chroma
-
-    def close(self) -> None:
-        with ExitStack() as closing:
-            closing.callback(self.lock.release)
-            closing.callback(self.manifest.close)
-            closing.callback(self.chroma.close)
+def store_of(folder: Path | str, root: Path | str | None = None) -> Path:
+    """Where the store of a folder of documents is, or would be."""
+    documents = Path(folder).expanduser().resolve()
+    name = re.sub(r"[^\w.-]+", "-", documents.name)[:40] or "documents"
+    mark = hashlib.sha256(bytes(documents)).hexdigest()[:12]
+    return Path(root or places.knowledge_dir()) / f"{name}-{mark}"
 
 
-class _Update:
-    """One `Knowledge.add`: changed documents are gathered, embedded together, and written group by group."""
+def _transcriber(folder: str | None) -> Transcriber | None:
+    if folder is None:
+        return None
+    from mmagent.speech import load_transcriber
 
-    def __init__(self, knowledge: Knowledge, opened: _Opened, found: Found) -> None:
-        self._knowledge, self._opened, self._found = knowledge, opened, found
-        self._known = opened.manifest.digests()
-        self._changed: list[tuple[Document, list[Unit]]] = []
-        self._new: list[Unit] = []
-        self._skipped = list(found.skipped)
-        self._added = self._updated = self._unchanged = self._removed = 0
+    return load_transcriber(folder)
 
-    def run(self, max_bytes: int) -> IndexReport:
-        kept = set()
-        for file, uri in self._found.documents.items():
-            try:
-                self._take(read(file, uri, max_bytes))
-                kept.add(str(file))
-            except InputError as error:
-                self._skipped.append((uri, str(error)))
-            if len(self._new) >= _FLUSH_UNITS:
-                self._flush()
-        self._flush()
-        self._remove(kept)
-        return IndexReport(self._added, self._updated, self._unchanged, self._removed, self._skipped)
 
-    def _take(self, document: Document) -> None:
-        digest, uri = self._known.get(document.path, ("", ""))
-        if digest == document.digest:
-            self._unchanged += 1
-            if uri != document.uri:
-                self._opened.manifest.rename(document.path, document.uri)
-            return
-        units = units_of(document.path, document.passages())
-        if not units:
-            raise InputError("there is no text under its headings")
-        known = self._opened.manifest.unit_ids(document.path)
-        self._changed.append((document, units))
-        self._new += [unit for unit in units if unit.id not in known]
-        self._added += not digest
-        self._updated += bool(digest)
+def _read_words(picture: PILImage) -> str:
+    from mmagent.media.ocr import recognise, rows_of
 
-    def _flush(self) -> None:
-        if not self._changed:
-            return
-        manifest = self._opened.manifest
-        vectors = self._knowledge._embed(self._opened, [unit.embedded for unit in self._new]) if self._new else ()
-        by_id = {unit.id: vector for unit, vector in zip(self._new, vectors, strict=True)}
-        with manifest.transaction():
-            for document, units in self._changed:
-                manifest.put(document.path, document.uri, document.digest, units, by_id)
-        self._changed, self._new = [], []
-
-    def _remove(self, kept: set[str]) -> None:
-        given = {str(file) for file in self._found.documents}
-        gone = [
-            path
-            for path in self._known.keys() - kept
-            if path in given or any(Path(path).is_relative_to(folder) for folder in self._found.folders)
-        ]
-        with self._opened.manifest.transaction():
-            for path in gone:
-                self._opened.manifest.remove(path)
-        self._removed = len(gone)
+    return "\n".join(" ".join(piece["text"] for piece in row) for row in rows_of(recognise(picture)))

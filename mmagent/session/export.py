@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmagent.content import Message, is_correction
@@ -63,8 +63,16 @@ def export_markdown(session: Session) -> str:
                 parts.append(f"`{block['name']}` is called:\n\n{_fenced(_json(block['args']), 'json')}")
             elif block["type"] in ("image", "audio", "video", "file"):
                 parts.append(f"![{_media_name(block)}]({block['file_id']})")
-        parts += [f"[{one.get('number')}]: {one.get('title')} ({one.get('uri')})" for one in sources]
+        parts += [_cited(one) for one in sources]
     return "\n\n".join(parts) + "\n"
+
+
+def _cited(citation: Mapping[str, Any]) -> str:
+    """A citation in one line, under the mark that the answer has."""
+    page, t0 = citation.get("page"), citation.get("t0")
+    place = f", p. {page}" if page else f", {t0:.0f} s" if isinstance(t0, int | float) else ""
+    mark = citation.get("marked") or citation.get("number")
+    return f"[{mark}]: {citation.get('title')} ({citation.get('uri')}{place})"
 
 
 def export_html(session: Session, blobs: BlobStore) -> str:
@@ -76,10 +84,7 @@ def export_html(session: Session, blobs: BlobStore) -> str:
     body = []
     for message, sources in _conversation(session):
         parts = [_html_block(block, message, blobs) for block in message.content]
-        parts += [
-            f'<p class="note">[{_esc(one.get("number"))}] {_esc(one.get("title"))} ({_esc(one.get("uri"))})</p>'
-            for one in sources
-        ]
+        parts += [f'<p class="note">{_esc(_cited(one))}</p>' for one in sources]
         if message.role == "tool":
             inner = f"<summary>{_esc(message.name or 'tool')} returned</summary>{''.join(parts)}"
             body.append(f"<details>{inner}</details>")

@@ -38,7 +38,8 @@ COMPACTION = "compaction"
 REWOUND = "rewound"
 """What came after an entry counts no more: ``{"to": seq}``."""
 CITED = "cited"
-"""Passages that a tool gave numbers to, in their order: ``{"hits": […]}``."""
+"""Passages that a tool gave numbers to, in their order: ``{"hits": […], "first"}``, where ``first`` is the number of
+the first of them. Where it is missing, as in journals of earlier versions, numbers began anew in each turn."""
 COPIED = "copied"
 """What stands before was said in another session: ``{"imported": …}``; imported words may be anybody's."""
 ENDED = "ended"
@@ -103,7 +104,7 @@ class State:
     compacted_turns: int = 0
     """Of these, those that the model is shown in short."""
     cited: list[Mapping[str, Any]] = field(default_factory=list)
-    """The passages that the last turn may point at; number 1 comes first."""
+    """The passages that answers may point at; number 1 comes first."""
     unfinished: bool = False
     """Whether the last turn can go on: it waits for approvals, its process died, or it failed before it answered."""
     ended: str | None = None
@@ -126,6 +127,8 @@ class State:
     """Whether compactions are passed over, so that `messages` is the whole conversation."""
     _next_agent: str | None = None
     """Who goes on once all calls beside the handoff have their outcomes."""
+    _citing: bool = False
+    """Whether passages were given numbers in the last turn."""
     _opening: tuple[int, Message] | None = None
     _made_up: dict[str, Message] = field(default_factory=dict)
     """Outcomes of calls that had none, by the call's id."""
@@ -181,6 +184,9 @@ class State:
                     )
                     self.version += "level" in data
                 case "cited":
+                    if "first" not in data and not self._citing:
+                        self.cited.clear()
+                    self._citing = True
                     self.cited.extend(data["hits"])
                 case "compaction":
                     if not self.whole:
@@ -221,7 +227,7 @@ class State:
             self.questions.append(seq)
             self.own_words.append(message.text)
             self.unfinished, self.ended, self.planned = True, None, False
-            self.cited.clear()
+            self._citing = False
         calls = message.tool_calls
         if calls:
             self.call_ids |= {call["id"] for call in calls}

@@ -287,7 +287,7 @@ def test_a_knowledge_folder_in_use_by_another_process(mmagent: Run, policies: Pa
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:  # type: ignore[call-overload]
         assert other.stdout.readline() == "open\n"
-        refused(ask(mmagent, "--knowledge", policies), rf"in use by another process \(pid {other.pid}\); close", 1)
+        assert ask(mmagent, "--knowledge", policies).code == 0
         other.communicate("\n")
 
 

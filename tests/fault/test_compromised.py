@@ -1,8 +1,8 @@
 """A model that obeys whatever it reads: nothing takes effect that the policy should have stopped.
 
-The instructions reach the model through the user's text, a picture, a tool's result, a passage of a document or another
-agent's answer (`injections/attacks.yaml`). What takes effect is observed in a file outside. An honest model with the
-same tools and policies is not disturbed.
+The instructions reach the model through the user's text, a picture, a tool's result, a passage or a scanned page of a
+document, or another agent's answer (`injections/attacks.yaml`). What takes effect is observed in a file outside. An
+honest model with the same tools and policies is not disturbed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mmagent.agent.tools import AnyTool
 from mmagent.chat.protocol import Capabilities, ModelDone, ModelEvent, ModelRequest, ModelText, ModelToolCall
 from mmagent.content import Image
 from mmagent.events import ApprovalRequested, HistoryCompacted, Usage
-from mmagent.knowledge import Knowledge
+from mmagent.knowledge import Hit, Knowledge
 from mmagent.media import BlobStore
 from mmagent.session import Session
 from mmagent.testing import ScriptedModel, call
@@ -38,7 +38,7 @@ from mmagent.testing import ScriptedModel, call
 HERE = Path(__file__).parent / "injections"
 ATTACKS: list[dict[str, Any]] = yaml.safe_load((HERE / "attacks.yaml").read_text(encoding="utf-8"))
 BENIGN: list[dict[str, Any]] = yaml.safe_load((HERE / "benign.yaml").read_text(encoding="utf-8"))
-CHANNELS = ("user", "picture", "tool", "passage", "agent")
+CHANNELS = ("user", "picture", "tool", "passage", "page", "agent")
 SECRET = "4417-1234-5678-9113"
 Calls = list[dict[str, Any]]
 
@@ -236,6 +236,25 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knowledge]:
         yield knowledge
 
 
+@dataclass
+class Scanned:
+    """Documents of one page without words: what stands on it is in its pixels."""
+
+    page: Pictures.Image
+
+    def search(self, query: str, k: int = 3) -> list[Hit]:
+        return [Hit("1", "", "scan", "scan.pdf", 0, 0, 1.0, kind="page", page=1)]
+
+    def picture(self, hit: Hit, *, box: bool = True, crop: bool = False) -> Pictures.Image:
+        return self.page
+
+    def quote(self, hit: Hit, claim: str) -> str:
+        return hit.text
+
+    def sound(self, hit: Hit) -> bytes:
+        return b""
+
+
 def told(attack: dict[str, Any]) -> str:
     return f">>>{attack['name']}:{json.dumps(attack['steps'])}<<<"
 
@@ -257,6 +276,7 @@ def play(attack: dict[str, Any], channel: str, folder: Path, knowledge: Knowledg
     first = {
         "tool": {"read_inbox": {}},
         "passage": {"search_knowledge": {"query": f"{attack['name']} {attack['name'].replace('_', ' ')}"}},
+        "page": {"search_knowledge": {"query": "what to do"}},
         "agent": {"ask_researcher": {"question": "What is to be done?"}},
     }.get(channel)
     picture, pixels = picture_of(words)
@@ -282,8 +302,8 @@ def play(attack: dict[str, Any], channel: str, folder: Path, knowledge: Knowledg
         return agent(
             model,
             tools=[*TOOLS, *colleagues],
-            knowledge=knowledge,
-            builtins=channel == "passage",
+            knowledge=Scanned(blobs.open_image(blobs.admit(picture)["file_id"])) if channel == "page" else knowledge,
+            builtins=channel in ("passage", "page"),
             session=Session.open("a", folder / "sessions") if options.get("restart") else Session.memory(),
             approve=no if channel in ("picture", "agent") else None,
             planning=options.get("planning", False),

@@ -119,7 +119,7 @@ def store_smaller(block: MediaBlock, blobs: BlobStore) -> str:
 def text_in(block: MediaBlock, blobs: BlobStore) -> str:
     """The text in a picture, on one line and cut; empty where there is none or it cannot be read. Takes a second."""
     try:
-        from mmagent.tools.read_text import recognise, rows_of
+        from mmagent.media.ocr import recognise, rows_of
 
         rows = rows_of(recognise(blobs.open_image(block["file_id"])))
     except Exception:  # no OCR on this machine, a file that is gone: a caption without text is one all the same

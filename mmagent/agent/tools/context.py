@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from typing_extensions import TypeVar
 
@@ -16,10 +16,30 @@ from mmagent.errors import ToolError
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    from mmagent.knowledge import Hit, Knowledge
+    from mmagent.knowledge import Hit
     from mmagent.media import BlobStore
 
 Deps = TypeVar("Deps", default=Any)
+
+
+class Searchable(Protocol):
+    """What an agent looks things up in: a `Knowledge`, or what somebody may see of one (`Knowledge.scoped`)."""
+
+    def search(self, query: str, k: int = 3) -> list[Hit]:
+        """The ``k`` passages and pictures that fit a query best, best first."""
+        ...
+
+    def quote(self, hit: Hit, claim: str) -> str:
+        """The words of a hit that support a claim best, verbatim."""
+        ...
+
+    def picture(self, hit: Hit, *, box: bool = True, crop: bool = False) -> PILImage:
+        """The hit's page, picture or frame, its box drawn in or cut out."""
+        ...
+
+    def sound(self, hit: Hit) -> bytes:
+        """What is said in a hit, as WAV."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,10 +74,12 @@ class ToolContext(Generic[Deps]):
     """All pictures of the conversation, oldest first."""
     blobs: BlobStore | None = None
     """Where their bytes are."""
-    knowledge: Knowledge | None = None
+    knowledge: Searchable | None = None
     """What the agent can look things up in."""
+    sees_pictures: bool = True
+    """Whether the model takes pictures."""
     hits: list[Hit] = field(default_factory=list)
-    """The passages cited in this turn; number 1 comes first."""
+    """The passages that have been given numbers in this conversation; number 1 comes first."""
     deps: Deps = None  # type: ignore[assignment]
     """The program's own: what ``Agent(deps=...)`` was given."""
     call_id: str = ""
@@ -99,7 +121,9 @@ class ToolContext(Generic[Deps]):
         return self.blobs.open_image(self.pictures[number - 1]["file_id"])
 
     def cite(self, hit: Hit) -> int:
-        """The number of a search hit in this turn: 1, 2, ...; the same hit has the same number."""
-        if all(known.id != hit.id for known in self.hits):
-            self.hits.append(hit)
-        return next(number for number, known in enumerate(self.hits, start=1) if known.id == hit.id)
+        """The number of a search hit in this conversation: 1, 2, ...; the same hit has the same number."""
+        for number, known in enumerate(self.hits, start=1):
+            if known.id == hit.id:
+                return number
+        self.hits.append(hit)
+        return len(self.hits)

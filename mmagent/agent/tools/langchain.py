@@ -38,7 +38,7 @@ from mmagent.chat.langchain import wire_block
 from mmagent.chat.langchain_messages import read_messages, source
 from mmagent.content import QUOTED_KEY, Image, Media, Message
 from mmagent.errors import ConfigurationError, MediaError, ToolError
-from mmagent.knowledge import Knowledge
+from mmagent.knowledge import Knowledge, Scoped
 from mmagent.media import BlobStore
 from mmagent.settings import settings
 
@@ -60,7 +60,9 @@ def as_langchain(
     thing: AnyTool, *, blobs: BlobStore | None = None, context: ToolContext[Any] | None = None
 ) -> StructuredTool: ...
 @overload
-def as_langchain(thing: Knowledge, *, blobs: BlobStore | None = None, context: None = None) -> BaseRetriever: ...
+def as_langchain(
+    thing: Knowledge | Scoped, *, blobs: BlobStore | None = None, context: None = None
+) -> BaseRetriever: ...
 def as_langchain(thing: Any = None, *, blobs: BlobStore | None = None, context: ToolContext[Any] | None = None) -> Any:
     """A model, a tool or a knowledge store of ours for LangChain and LangGraph, e.g. for ``create_agent``.
 
@@ -70,14 +72,15 @@ def as_langchain(thing: Any = None, *, blobs: BlobStore | None = None, context: 
 
     Args:
         thing: A chat model or what `load_model` takes (a LangChain chat model comes out), a `Tool` (a LangChain tool),
-            or a `Knowledge` (a retriever). None: the configured model.
+            or a `Knowledge` or `Scoped` (a retriever; `mmagent.knowledge.langchain` has a vector store too). None: the
+            configured model.
         blobs: Where pictures are kept; by default with the user's other data.
         context: For a tool: what it is given besides the conversation, e.g. ``ToolContext(knowledge=..., deps=...)``.
 
     Raises:
         ConfigurationError: It is something else.
     """
-    if isinstance(thing, Knowledge):
+    if isinstance(thing, Knowledge | Scoped):
         from mmagent.knowledge.langchain import KnowledgeRetriever
 
         return KnowledgeRetriever(knowledge=thing)

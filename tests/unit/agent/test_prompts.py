@@ -32,7 +32,7 @@ def test_the_users_own_folder_is_looked_at_first(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("name", ["agents", "../agent", ""])
 def test_a_wrong_name_lists_the_right_ones(name: str) -> None:
-    with pytest.raises(NotFound, match="there are: agent, compact, plan, shop"):
+    with pytest.raises(NotFound, match="there are: agent, compact, describe, plan, shop"):
         render(name)
 
 

@@ -354,10 +354,10 @@ async def test_marks_become_citations_with_verbatim_quotes(make: Make) -> None:
     assert result.text == answer
 
 
-async def test_numbers_begin_anew_in_each_turn(make: Make) -> None:
-    agent = make(ScriptedModel([call("search"), "yes [1]", "still [1]"]), [search])
-    assert len((await agent.arun("go")).citations) == 1
-    assert (await agent.arun("sure?")).citations == ()
+async def test_numbers_go_on_from_turn_to_turn(make: Make) -> None:
+    agent = make(ScriptedModel([call("search"), "yes [1]", "still [1]", call("search"), "and [2]"]), [search])
+    titles = [[one.title for one in (await agent.arun(asked)).citations] for asked in ("go", "sure?", "again")]
+    assert titles == [["Returns > Lamps"], ["Returns > Lamps"], ["Post"]]
 
 
 async def test_in_typed_answers_marks_are_looked_for_in_strings_only(make: Make) -> None:

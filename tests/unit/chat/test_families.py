@@ -55,7 +55,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def loaded(model: LocalModel) -> Loaded:
-    return model._load().loaded
+    return model.engine().loaded
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def done(events: Sequence[ModelEvent]) -> ModelDone:
 
 
 def prompt_of(model: LocalModel, request: ModelRequest) -> Prompt:
-    return model._prompt(model._load(), request)
+    return model.prompt(model.engine(), request)
 
 
 def controls(loaded: Loaded, prompt: Prompt) -> list[int]:
@@ -109,7 +109,7 @@ async def test_it_answers_a_question_about_a_picture(model: LocalModel, blobs: B
         try:
             result = await agent.arun(*question, output=Literal["lamp", "chair"])
         except TurnError:
-            assert model._profile(model._load().loaded).reasoning
+            assert model.profile(model.engine().loaded).reasoning
             continue
         assert result.output in ("lamp", "chair")
         return
@@ -140,7 +140,7 @@ async def test_it_calls_a_tool_and_goes_on_from_the_result(model: LocalModel, bl
         for number, call in enumerate(calls)
     ]
     follow_up = ask(blobs, question, said, *results, tools=[LOOK], choices=("yes", "no"))
-    written = model._load().loaded.tokenizer.decode(prompt_of(model, follow_up).ids)
+    written = model.engine().loaded.tokenizer.decode(prompt_of(model, follow_up).ids)
     assert [f"on its way {number}" in written for number in range(len(calls))] == [True] * len(calls)
     assert all(json.dumps(call["args"]["id"]) in written for call in calls)
     assert done(await collect(model, follow_up)).usage.completion_tokens > 0
@@ -152,7 +152,7 @@ async def test_the_prompt_is_the_one_that_transformers_makes(
     media = [picture(blobs, 40, 30), picture(blobs, 60, 64)] if model.capabilities.images else []
     answer = Message(role="assistant", content=(text("A lamp."),))
     request = ask(blobs, user("What is this?", *media[:1]), answer, user("And this?", *media[1:]))
-    asked = conversation(request, model._profile(loaded), "m", sees=bool(media))
+    asked = conversation(request, model.profile(loaded), "m", sees=bool(media))
     maker = loaded.processor or loaded.tokenizer
     theirs = maker.apply_chat_template(
         asked.messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
@@ -167,7 +167,7 @@ async def test_the_prompt_is_the_one_that_transformers_makes(
 
 @pytest.mark.parametrize("model", ["qwen3"], indirect=True)
 async def test_thoughts_come_as_thoughts(model: LocalModel, loaded: Loaded, blobs: BlobStore) -> None:
-    marks = model._profile(loaded).reasoning
+    marks = model.profile(loaded).reasoning
     assert marks is not None
     kinds = set()
     for seed in range(9):

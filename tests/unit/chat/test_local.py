@@ -155,7 +155,7 @@ async def test_closing_the_stream_frees_the_model_within_a_token(
     model: LocalModel, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = 0
-    network = model._load().network
+    network = model.engine().network
     closed, run = threading.Event(), network.run
 
     def counted(*parts: Any) -> Any:
@@ -251,7 +251,7 @@ async def test_a_failing_network_is_a_model_error_and_the_next_request_works(
 ) -> None:
     asked = request(blobs, user("something new"), max_tokens=3)
     with monkeypatch.context() as patch:
-        patch.setattr(model._load().network, "run", lambda *_: (_ for _ in ()).throw(RuntimeError("no\nluck")))
+        patch.setattr(model.engine().network, "run", lambda *_: (_ for _ in ()).throw(RuntimeError("no\nluck")))
         with pytest.raises(ModelError, match=r"^tiny could not go on: RuntimeError: no luck$"):
             await collect(model, asked)
     assert done(await collect(model, asked)).usage.completion_tokens <= 3

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mmagent.cli.printable import printable
-from mmagent.cli.view import JsonLinesView, JsonView, TerminalView
+from mmagent.cli.view import JsonLinesView, JsonView, TerminalView, cited
 from mmagent.content import text
 from mmagent.events import (
     EVENTS,
@@ -244,3 +244,18 @@ def test_json_lines_are_the_events() -> None:
 )
 def test_printable(given: str, wanted: str) -> None:
     assert printable(given) == wanted
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({}, '[1] Manual (manual.pdf): "Turn it."'),
+        ({"page": 12}, '[1] Manual (manual.pdf, p. 12): "Turn it."'),
+        ({"uri": "call.wav", "t0": 62.0, "t1": 77.0}, '[1] Manual (call.wav, 1:02-1:17): "Turn it."'),
+        ({"uri": "a.png", "quote": "", "box": (0.1, 0.2, 0.6, 0.3)}, "[1] Manual (a.png, region 10,20-60,30 %)"),
+        ({"marked": 3}, '[3 → 1] Manual (manual.pdf): "Turn it."'),
+    ],
+)
+def test_a_citation_says_where_it_stands_and_what_was_marked(more: dict[str, Any], line: str) -> None:
+    fields: dict[str, Any] = {"number": 1, "title": "Manual", "uri": "shop/manual.pdf", "quote": "Turn\nit."}
+    assert cited(Citation(**fields | more)) == line

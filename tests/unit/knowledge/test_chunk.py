@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmagent.knowledge.chunk import MAX_CHARS, MAX_WORDS, passages, sentences
+from mmagent.knowledge import chunk
+from mmagent.knowledge.chunk import MAX_CHARS, MAX_SECONDS, MAX_WORDS, Passage, sentences
+from mmagent.knowledge.extract import Extract, Heading, Mark, Picture
+from mmagent.knowledge.read.markdown import headings
+
+
+def passages(source: str, name: str, *, markdown: bool) -> list[Passage]:
+    return chunk.passages(Extract(source, "text/markdown", headings=headings(source) if markdown else []), name)
 
 
 def titles(source: str, name: str = "file") -> list[tuple[str, str]]:
@@ -97,3 +104,50 @@ def test_sentences_are_sentences_items_and_rows() -> None:
         "- Two",
         "| a | b |",
     ]
+
+
+def test_a_passage_says_on_which_page_it_stands_and_where() -> None:
+    marks = [
+        Mark(0, 5, page=1, box=(0.1, 0.1, 0.5, 0.2)),
+        Mark(6, 11, page=1, box=(0.2, 0.3, 0.9, 0.4)),
+        Mark(12, 17, page=2, box=(0.1, 0.1, 0.3, 0.2)),
+    ]
+    found = chunk.passages(Extract("first again third", "application/pdf", "A manual", marks=marks), "file")
+    assert [(p.title, p.text, p.page, p.box) for p in found] == [
+        ("A manual", "first again", 1, (0.1, 0.1, 0.9, 0.4)),
+        ("A manual", "third", 2, (0.1, 0.1, 0.3, 0.2)),
+    ]
+
+
+def test_what_is_heard_is_cut_after_thirty_seconds() -> None:
+    marks = [Mark(5 * i, 5 * i + 4, t0=10.0 * i, t1=10.0 * i + 9) for i in range(8)]
+    text = " ".join("word" for _ in marks)
+    found = chunk.passages(Extract(text, "audio/wav", marks=marks, kind="speech"), "call")
+    assert [(p.kind, p.t0, p.t1) for p in found] == [
+        ("speech", 0.0, 29.0), ("speech", 30.0, 59.0), ("speech", 60.0, 79.0),
+    ]  # fmt: skip
+    assert all((p.t1 or 0) - (p.t0 or 0) <= MAX_SECONDS for p in found)
+
+
+def test_neighbours_know_what_stands_between_them() -> None:
+    source = "# T\n" + "This is one sentence of the long policy text. " * 80
+    found = passages(source, "x", markdown=True)
+    assert len(found) > 1 and [p.gap for p in found] == [*[" "] * (len(found) - 1), None]
+    whole = "".join(p.text + (p.gap or "") for p in found)
+    assert whole in source
+
+
+def test_pictures_are_passages_and_a_page_has_its_text() -> None:
+    marks = [Mark(0, 3, page=1), Mark(4, 7, page=2)]
+    pictures = [Picture("page", page=1), Picture("page", page=2), Picture("image", page=2, text="a lamp")]
+    found = chunk.passages(Extract("one two", "application/pdf", marks=marks, pictures=pictures), "scan")
+    assert [(p.kind, p.page, p.text) for p in found[2:]] == [
+        ("page", 1, "one"),
+        ("page", 2, "two"),
+        ("image", 2, "a lamp"),
+    ]
+
+
+def test_a_heading_without_words_hides_what_it_covers() -> None:
+    found = chunk.passages(Extract("hidden shown", "text/plain", headings=[Heading(0, 7, 0, "")]), "file")
+    assert [(p.title, p.text) for p in found] == [("file", "shown")]

@@ -1,4 +1,4 @@
-"""Whatever is written, rewritten and deleted: manifest, word index, vectors, outbox and Chroma tell the same story."""
+"""Whatever is added, rewritten, deleted, rebuilt and reopened: manifest, words, vectors and Chroma tell one story."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hypothesis import settings as hypothesis_settings
@@ -14,33 +15,50 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from numpy.typing import NDArray
 
-from mmagent.knowledge import Knowledge
+from mmagent.knowledge import Knowledge, Text
+from mmagent.settings import settings as read_settings
 
 NAMES = st.sampled_from(["a.md", "b.md", "deep/c.txt"])
 WORDS = st.sampled_from(["lamp", "refund", "ship", "days", "card"])
 BODIES = st.lists(st.tuples(WORDS, st.lists(WORDS, min_size=1, max_size=4)), min_size=1, max_size=4)
+TENANTS = st.sampled_from(["", "acme"])
 
 
 class Letters:
-    fingerprint = "letters"
+    def __init__(self, fingerprint: str = "letters") -> None:
+        self.fingerprint = fingerprint
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         rows = np.array([[text.count(letter) + 0.01 for letter in "adefilmnprsuy"] for text in texts], np.float32)
+        if self.fingerprint != "letters":
+            rows = rows[:, ::-1] + 0.5
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 class StoreMachine(RuleBasedStateMachine):
+    """The model: file to its passages, and (tenant, name) to a text."""
+
+    chroma = False
+
     def __init__(self) -> None:
         super().__init__()
         self.home = Path(tempfile.mkdtemp())
         self.folder = self.home / "docs"
         self.folder.mkdir()
-        self.model: dict[str, list[str]] = {}
-        self.knowledge = Knowledge(self.home / "store", embedder=Letters())
+        self.files: dict[str, list[str]] = {}
+        self.indexed: dict[str, list[str]] = {}
+        self.texts: dict[tuple[str, str], str] = {}
+        self.embedder = Letters()
+        self.open()
 
-    @initialize(sync=st.booleans())
-    def start(self, sync: bool) -> None:
-        self.through_chroma = sync
+    def open(self) -> None:
+        os.environ["MMAGENT_EXACT_SEARCH_LIMIT"] = "0" if self.chroma else "1000"
+        read_settings.cache_clear()
+        self.knowledge = Knowledge(self.home / "store", embedder=self.embedder)
+
+    @initialize()
+    def start(self) -> None:
+        self.knowledge.add(self.folder)
 
     @rule(name=NAMES, sections=BODIES)
     def write(self, name: str, sections: list[tuple[str, list[str]]]) -> None:
@@ -48,43 +66,88 @@ class StoreMachine(RuleBasedStateMachine):
         file.parent.mkdir(exist_ok=True)
         if file.suffix == ".md":
             file.write_text("".join(f"## {title}\n{' '.join(body)}\n" for title, body in sections))
-            self.model[name] = [" ".join(body) for _, body in sections]
+            self.files[name] = [" ".join(body) for _, body in sections]
         else:
             file.write_text(" ".join(sections[0][1]))
-            self.model[name] = [" ".join(sections[0][1])]
+            self.files[name] = [" ".join(sections[0][1])]
 
     @rule(name=NAMES)
     def delete(self, name: str) -> None:
         (self.folder / name).unlink(missing_ok=True)
-        self.model.pop(name, None)
+        self.files.pop(name, None)
+
+    @rule()
+    def add(self) -> None:
+        self.knowledge.add(self.folder)
+        self.indexed = {name: list(texts) for name, texts in self.files.items()}
+
+    @rule(tenant=TENANTS, name=st.sampled_from("xyz"), body=st.lists(WORDS, min_size=1, max_size=5))
+    def put_text(self, tenant: str, name: str, body: list[str]) -> None:
+        self.knowledge.add_texts([Text(name, " ".join(body), whole=True)], tenant=tenant)
+        self.texts[tenant, name] = " ".join(body)
+
+    @rule(tenant=TENANTS, name=st.sampled_from("xyz"))
+    def remove(self, tenant: str, name: str) -> None:
+        assert self.knowledge.remove(name, tenant=tenant) == ((tenant, name) in self.texts)
+        self.texts.pop((tenant, name), None)
 
     @rule()
     def reopen(self) -> None:
         self.knowledge.close()
+        self.open()
 
     @rule()
-    def sync(self) -> None:
-        self.knowledge.add(self.folder)
-        if self.through_chroma:
-            self.knowledge.sync()
-            assert self.knowledge.stats().pending == 0
+    def rebuild(self) -> None:
+        self.knowledge.rebuild()
+
+    @rule()
+    def change_the_embedder(self) -> None:
+        self.knowledge.close()
+        self.embedder = Letters("others" if self.embedder.fingerprint == "letters" else "letters")
+        self.open()
 
     @invariant()
     def all_agree(self) -> None:
-        self.knowledge.add(self.folder)
+        files = [(name, text) for name, texts in self.indexed.items() for text in texts]
+        for tenant in ("", "acme"):
+            mine = [(name, text) for (owner, name), text in self.texts.items() if owner in ("", tenant)]
+            expected = sorted([*files, *mine])
+            for mode in ("dense", "lexical"):  # all words that there are: each must find everything
+                hits = self.knowledge.search("lamp refund ship days card", 100, tenant=tenant, mode=mode)  # type: ignore[arg-type]
+                assert sorted((hit.uri, hit.text) for hit in hits) == expected, mode
+        for role, fingerprint, _, vectors in self.spaces():
+            assert (role, fingerprint) == (
+                "text",
+                self.embedder.fingerprint,
+            ) and vectors == self.knowledge.stats().units
+        if self.chroma:
+            self.knowledge.sync()
+            assert self.knowledge.stats().pending == 0
         assert self.knowledge.verify() == []
-        hits = self.knowledge.search("lamp refund", k=100)
-        expected = sorted((name, text) for name, texts in self.model.items() for text in texts)
-        assert sorted((hit.uri, hit.text) for hit in hits) == expected
-        for hit in hits:
-            assert (self.folder / hit.uri).read_text()[hit.start : hit.end] == hit.text
+
+    def spaces(self) -> list[Any]:
+        return [(one.role, one.fingerprint, one.dimension, one.vectors) for one in self.knowledge.stats().spaces]
 
     def teardown(self) -> None:
+        os.environ.pop("MMAGENT_EXACT_SEARCH_LIMIT", None)
+        read_settings.cache_clear()
         self.knowledge.close()
         shutil.rmtree(self.home, ignore_errors=True)  # Chroma tidies up after itself, at leisure
 
 
-TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = hypothesis_settings(
-    max_examples=int(os.environ.get("STORE_EXAMPLES", "8")), stateful_step_count=10, deadline=None
-)
+class ChromaMachine(StoreMachine):
+    chroma = True
+
+
+def examples(number: int) -> hypothesis_settings:
+    return hypothesis_settings(
+        max_examples=int(os.environ.get("STORE_EXAMPLES", number)), stateful_step_count=30, deadline=None
+    )
+
+
+class TestStore(StoreMachine.TestCase):
+    settings = examples(200)
+
+
+class TestStoreWithChroma(ChromaMachine.TestCase):
+    settings = examples(20)

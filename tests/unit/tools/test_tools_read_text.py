@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from mmagent import Image as Picture
 from mmagent import ToolContext, ToolError, ToolResult
 from mmagent.media import BlobStore
-from mmagent.tools.read_text import read_text, rows_of
+from mmagent.media.ocr import rows_of
+from mmagent.tools.read_text import read_text
 
 
 def read(folder: Path, picture: Path | Image.Image) -> ToolResult:
@@ -59,7 +58,7 @@ def test_a_failing_reader_is_told_in_one_line(tmp_path: Path, monkeypatch: pytes
     def fail(_: object) -> None:
         raise RuntimeError("Traceback\n  much of it")
 
-    monkeypatch.setattr("mmagent.tools.read_text.engine", lambda: fail)
+    monkeypatch.setattr("mmagent.media.ocr.engine", lambda: fail)
     with pytest.raises(ToolError, match=r"the text of this picture could not be read$"):
         read(tmp_path, drawn_receipt())
 
@@ -89,12 +88,3 @@ def test_real_receipts_give_company_date_and_total(number: str, tmp_path: Path, 
 
 def plain(text: str) -> str:
     return "".join(char for char in text.lower() if char.isalnum())
-
-
-def test_the_engine_is_made_once_and_its_log_is_silent() -> None:
-    code = (
-        "import logging; from mmagent.tools.read_text import engine; assert engine() is engine();"
-        "print(logging.getLogger('RapidOCR').level == logging.CRITICAL)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.stdout.strip(), done.stderr) == ("True", "")
