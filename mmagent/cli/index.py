@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmagent.cli.printable import printable, tell
-from mmagent.cli.stores import Embedders, read_pairs, settings_with, tell_left_out
+from mmagent.cli.stores import Embedders, counted, read_pairs, settings_with, tell_left_out
 from mmagent.errors import InputError, NotFound
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Index:
     embedders: Embedders = field(default_factory=Embedders)
     describe: bool = False
     workers: int | None = None
-    ocr: bool = True
+    ocr: bool | None = None
+    """None: as it is set."""
 
 
 def index(wanted: Index, *, watch: bool, as_json: bool, verbose: bool) -> None:
@@ -46,7 +48,7 @@ def index(wanted: Index, *, watch: bool, as_json: bool, verbose: bool) -> None:
     places = _places(wanted)
     if watch and len(places) > 1:
         raise InputError("several folders are watched into one store only; name it with --store")
-    with settings_with(index_workers=wanted.workers, ocr=None if wanted.ocr else False):
+    with settings_with(index_workers=wanted.workers, ocr=wanted.ocr):
         if watch:
             _watch(wanted, *places[0], as_json=as_json, verbose=verbose)
             return
@@ -65,12 +67,12 @@ def _places(wanted: Index) -> list[tuple[Path, list[Path]]]:
     from mmagent.knowledge.store import store_of
 
     for path in wanted.paths:
-        if not path.expanduser().exists():
+        if not os.path.exists(os.path.expanduser(path)):  # Path's own raise for some names that cannot be one
             raise NotFound(f"there is no file or folder {path}; check the path")
     if wanted.store:
         return [(wanted.store, list(wanted.paths))]
     for path in wanted.paths:
-        if not path.expanduser().is_dir():
+        if not os.path.isdir(os.path.expanduser(path)):
             raise InputError(f"{path} is a file, which has no store of its own; say where to with --store DIR")
     return [(store_of(path), [path]) for path in wanted.paths]
 
@@ -93,12 +95,13 @@ def _take_in(wanted: Index, store: Path, paths: list[Path], *, quiet: bool, verb
             with closing(_Bar()) as bar:
                 report = knowledge.add(*paths, tenant=wanted.tenant, metadata=_metadata(wanted), progress=bar.show)
         except KeyboardInterrupt:
-            tell(f"{knowledge.stats().documents} documents are in; the same command goes on from there")
+            kept = counted(knowledge.stats().documents, "document is", "documents are")
+            tell(f"{kept} in; the same command goes on from there")
             raise
         stats = knowledge.stats()
         if not quiet:
-            print(f"{stats.documents} documents, {stats.units} passages")
-            print(f"{_counts(report)}, {report.unchanged} unchanged")
+            print(f"{counted(stats.documents, 'document')}, {counted(stats.units, 'passage')}")
+            print(f"{_counts(report)}, {report.unchanged:,} unchanged")
             _tell(report, verbose=verbose)
     return {"store": str(knowledge.path), "documents": stats.documents, "units": stats.units, **_fields(report)}
 
@@ -115,7 +118,8 @@ def _watch(wanted: Index, store: Path, paths: list[Path], *, as_json: bool, verb
         if as_json:
             print(json.dumps(_fields(report), ensure_ascii=False), flush=True)
         else:
-            print(f"{time.strftime('%H:%M:%S')} {_counts(report)}, {knowledge.stats().documents} documents", flush=True)
+            documents = counted(knowledge.stats().documents, "document")
+            print(f"{time.strftime('%H:%M:%S')} {_counts(report)}, {documents}", flush=True)
             _tell(report, verbose=verbose)
 
     def wait(error: Exception) -> None:
@@ -152,7 +156,7 @@ def _tell(report: IndexReport, *, verbose: bool) -> None:
 
 
 def _counts(report: IndexReport) -> str:
-    return f"{report.added} added, {report.updated} updated, {report.removed} removed"
+    return f"{report.added:,} added, {report.updated:,} updated, {report.removed:,} removed"
 
 
 def _fields(report: IndexReport) -> dict[str, Any]:

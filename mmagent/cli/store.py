@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmagent.cli.outcome import FAILED
-from mmagent.cli.printable import complain, printable
-from mmagent.cli.stores import Embedders, Mode, existing
+from mmagent.cli.printable import complain, printable, tell
+from mmagent.cli.stores import Embedders, Mode, counted, existing, tell_skipped
 from mmagent.errors import InputError, NotFound
 
 if TYPE_CHECKING:
-    from mmagent.knowledge import Asset
+    from mmagent.evaluate.retrieval import Question
+    from mmagent.knowledge import Asset, Knowledge
+
+_TOLD = 5
+"""Documents that questions are about and the store has not, told one by one."""
 
 
 def verify(folder: Path, *, as_json: bool) -> int:
@@ -44,7 +48,7 @@ def rebuild(folder: Path) -> None:
     """
     with existing(folder) as knowledge:
         knowledge.rebuild()
-        print(f"the indexes of {knowledge.stats().units} passages are built anew")
+        print(f"the indexes of {counted(knowledge.stats().units, 'passage')} are built anew")
 
 
 def stats(folder: Path, *, as_json: bool) -> None:
@@ -59,14 +63,16 @@ def stats(folder: Path, *, as_json: bool) -> None:
         print(json.dumps({"store": str(knowledge.path), **_plain(asdict(found))}, ensure_ascii=False))
         return
     print(f"store      {printable(str(knowledge.path))}, {found.bytes / 1e6:.1f} MB")
-    refused = f"; {found.refused:,} files cannot be read" if found.refused else ""
-    print(f"documents  {found.documents:,}, {found.units:,} passages and pictures{refused}")
+    units = counted(found.units, "passage or picture", "passages and pictures")
+    refused = f"; {counted(found.refused, 'file')} cannot be read" if found.refused else ""
+    print(f"documents  {found.documents:,}, {units}{refused}")
     print(f"tenants    {found.tenants}")
-    pending = f", {found.pending:,} changes to learn" if found.pending else ""
+    pending = f", {counted(found.pending, 'change')} to learn" if found.pending else ""
     print(f"index      {found.search}{pending}")
     for space in found.spaces:
         name = printable(space.fingerprint)
-        print(f"space      {space.role}: {space.vectors:,} vectors of {space.dimension} numbers, {name}")
+        vectors = f"{counted(space.vectors, 'vector')} of {counted(space.dimension, 'number')}"
+        print(f"space      {space.role}: {vectors}, {name}")
 
 
 def list_documents(folder: Path, *, tenant: str, as_json: bool) -> None:
@@ -94,7 +100,7 @@ def remove(folder: Path, names: Sequence[str], *, tenant: str) -> None:
         count = knowledge.remove(*names, tenant=tenant)
     if not count:
         raise NotFound(f"{folder} has no document {' '.join(names)}; mmagent store list {folder} names those it has")
-    print(f"{count} {'document is' if count == 1 else 'documents are'} removed")
+    print(f"{counted(count, 'document is', 'documents are')} removed")
 
 
 def evaluate_retrieval(
@@ -111,8 +117,21 @@ def evaluate_retrieval(
 
     depths, asked = read_ks(ks), read_questions(questions)
     with Knowledge.of_folder(folder, **embedders.chosen()) as knowledge:
+        tell_skipped(knowledge)
+        _tell_unknown(knowledge, asked)
         report = evaluate(knowledge, asked, ks=depths, mode=mode)
     print(report.json() if as_json else printable(report.markdown()))
+
+
+def _tell_unknown(knowledge: Knowledge, asked: Sequence[Question]) -> None:
+    """Say on stderr which documents the questions are about and the store has not: they can never be found."""
+    there = {asset.uri for asset in knowledge.assets()}
+    unknown = sorted({uri for question in asked for uri in question.relevant} - there)
+    for uri in unknown[:_TOLD]:
+        tell(f"{uri} is relevant to a question, but not in the store; mmagent store list names what is")
+    if more := len(unknown[_TOLD:]):
+        rest = counted(more, "more document of the questions is", "more documents of the questions are")
+        tell(f"{rest} not in the store")
 
 
 def read_ks(text: str) -> tuple[int, ...]:

@@ -45,8 +45,8 @@ def index(
         typer.Option("--workers", metavar="N", min=1, help="Processes that read. [MMAGENT_INDEX_WORKERS]"),
     ] = None,
     ocr: Annotated[
-        bool, typer.Option("--ocr/--no-ocr", help="Read the text in pictures and scans. [MMAGENT_OCR]")
-    ] = True,
+        bool | None, typer.Option("--ocr/--no-ocr", help="Read the text in pictures and scans. [MMAGENT_OCR]")
+    ] = None,
     as_json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every file that is left out.")] = False,
 ) -> None:

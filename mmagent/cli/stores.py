@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -55,13 +54,15 @@ def search(wanted: Search, folder: Path, embedders: Embedders, *, save: Path | N
     """Print the passages and pictures of a folder or store that fit a query best.
 
     Raises:
-        InputError: There is nothing to look for, no such folder, or no document in it.
+        InputError: There is nothing to look for, no such folder or kind, or no document in it.
         StoreError: The store cannot be opened.
     """
     from mmagent.knowledge import Knowledge
 
     query, where = _query(wanted), read_where(wanted.where)
+    _check_kinds(wanted.kinds)
     with Knowledge.of_folder(folder, **embedders.chosen()) as knowledge:
+        tell_skipped(knowledge)
         hits = knowledge.search(
             query,
             k=wanted.limit,
@@ -89,9 +90,17 @@ def _query(wanted: Search) -> str | list[str | Image]:
         if not wanted.query.strip():
             raise InputError("there is nothing to look for; give words, or a picture with --image")
         return wanted.query
-    if not wanted.image.is_file():
+    if not os.path.isfile(wanted.image):  # unlike Path.is_file, False for any name that cannot be one
         raise NotFound(f"there is no file {wanted.image}; give a picture to look for")
     return [*([wanted.query] if wanted.query.strip() else []), Image(wanted.image)]
+
+
+def _check_kinds(kinds: Sequence[str]) -> None:
+    """As a search does, before a whole folder is read for it."""
+    from mmagent.knowledge.filters import KINDS
+
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise InputError(f"--kind {unknown[0]} is no kind of what can be found; give one of {', '.join(KINDS)}")
 
 
 def _print_hits(hits: Sequence[Hit], saved: Sequence[Path | None]) -> None:
@@ -184,11 +193,16 @@ def existing(folder: Path) -> Knowledge:
     from mmagent.knowledge.folder import MANIFEST
     from mmagent.knowledge.store import Knowledge, store_of
 
-    given = folder.expanduser()
+    given = Path(os.path.expanduser(folder)).absolute()  # Path's own expanduser raises for an unknown ~user
     for place in (given, store_of(given)):
         if os.path.isfile(place / MANIFEST):
             return Knowledge(place)
     raise NotFound(f"there is no store of {folder}; make one with: mmagent index {folder}")
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number with its noun: ``1 document``, ``2,000 documents``; ``many`` where the plural is more than an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def tell_skipped(knowledge: Knowledge) -> None:
@@ -200,9 +214,9 @@ def tell_left_out(skipped: Sequence[tuple[str, str]], *, whole: bool = False) ->
     """Say on stderr which files are left out, and why; the first ones only, unless ``whole``."""
     told = skipped if whole else skipped[:_TOLD]
     for uri, reason in told:
-        print(f"note: {printable(uri)} is left out: {printable(reason)}", file=sys.stderr)
+        tell(f"{uri} is left out: {reason}")
     if more := len(skipped) - len(told):
-        print(f"note: {more} more are left out; mmagent index --verbose lists them", file=sys.stderr)
+        tell(f"{counted(more, 'more is', 'more are')} left out; mmagent index --verbose lists them")
 
 
 @contextmanager

@@ -93,7 +93,8 @@ class TerminalView:
                 self._note(f"the model's context is full; {event.file_id[:15]}… is shown to it {shown}", "yellow")
             case HistoryCompacted():
                 tokens = f"{event.tokens_before:,} tokens became {event.tokens_after:,}"
-                self._note(f"the model's context is full; {event.turns} turns are now in short ({tokens})", "yellow")
+                turns = "1 turn is" if event.turns == 1 else f"{event.turns:,} turns are"
+                self._note(f"the model's context is full; {turns} now in short ({tokens})", "yellow")
             case TextDelta():
                 self._text(event.text)
             case ToolCalled():

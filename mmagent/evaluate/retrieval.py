@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mmagent.errors import InputError, NotFound
-from mmagent.evaluate.metrics import mean, ndcg, recall, reciprocal_rank
+from mmagent.evaluate.metrics import Citation, Span, citation_precision, mean, ndcg, recall, reciprocal_rank
 from mmagent.knowledge.cite import Hit
 
 __all__ = ["Question", "Report", "Row", "evaluate", "read_questions"]
@@ -18,6 +19,8 @@ __all__ = ["Question", "Report", "Row", "evaluate", "read_questions"]
 Mode = Literal["hybrid", "dense", "lexical"]
 MAX_LINE = 1 << 20
 """Bytes of one line of a file of questions."""
+_BETWEEN = "\n\0\n"
+"""Between the units of a document: no quote goes from one to the next, as none holds a zero byte."""
 _WORST = 10
 """Questions that a report shows."""
 
@@ -27,6 +30,10 @@ class Searchable(Protocol):
 
     def search(self, query: str, k: int = 3, *, mode: Mode = "hybrid", per_asset: int | None = None) -> list[Hit]:
         """The best units."""
+        ...
+
+    def get(self, uri: str) -> list[Hit]:
+        """All units of a document, in order."""
         ...
 
     def quote(self, hit: Hit, claim: str) -> str:
@@ -58,6 +65,9 @@ class Row:
     ndcg: float
     quoted: bool | None
     """Whether the answer stands in the quote from the first hit; None where the question has no answer."""
+    cited: bool | None
+    """Whether a citation of the first hit, quoted for the answer, or for the question where it has none, holds: its
+    words are those of a relevant document, and touch the answer. None where there is nothing to quote."""
     ms: float
     """How long the search took."""
 
@@ -69,7 +79,8 @@ class Report:
     mode: Mode
     questions: int
     figures: dict[str, float]
-    """Means over the questions, 0 to 1: ``recall@k``, ``nDCG@k``, ``MRR@k``, ``answer in quote`` where there is one."""
+    """Means over the questions, 0 to 1: ``recall@k``, ``nDCG@k``, ``MRR@k``, ``answer in quote`` where there is one;
+    and ``citation precision``: the share of citations that hold."""
     rows: list[Row]
 
     @property
@@ -165,7 +176,25 @@ def _ask(knowledge: Searchable, question: Question, k: int, mode: Mode) -> Row:
     if question.answer is not None:
         quoted = bool(hits) and _plain(question.answer) in _plain(knowledge.quote(hits[0], question.query))
     score = ndcg(found, question.relevant, k)
-    return Row(question.query, tuple(sorted(question.relevant)), found, rank, score, quoted, ms)
+    cited = _cite(knowledge, question, hits[0]) if hits else None
+    return Row(question.query, tuple(sorted(question.relevant)), found, rank, score, quoted, cited, ms)
+
+
+def _cite(knowledge: Searchable, question: Question, hit: Hit) -> bool | None:
+    quote = knowledge.quote(hit, question.answer or question.query)
+    if not quote.strip():
+        return None
+    text = _BETWEEN.join(unit.text for unit in knowledge.get(hit.uri))
+    gold = {hit.uri: _supporting(text, question.answer)} if hit.uri in question.relevant else {}
+    return citation_precision([Citation(hit.uri, quote)], {hit.uri: text}, gold) == 1
+
+
+def _supporting(text: str, answer: str | None) -> list[Span]:
+    """Where the answer stands in a document, however it is spaced and capitalised; all of it where there is none."""
+    if answer is None:
+        return [(0, len(text))]
+    words = r"\s+".join(map(re.escape, answer.split()))
+    return [match.span() for match in re.finditer(words, text, re.IGNORECASE)]
 
 
 def _figures(rows: Sequence[Row], ks: Iterable[int]) -> dict[str, float]:
@@ -175,6 +204,8 @@ def _figures(rows: Sequence[Row], ks: Iterable[int]) -> dict[str, float]:
     figures[f"MRR@{cuts[-1]}"] = mean(reciprocal_rank(row.found, row.relevant) for row in rows)
     if answered := [row.quoted for row in rows if row.quoted is not None]:
         figures["answer in quote"] = mean(map(float, answered))
+    if cited := [row.cited for row in rows if row.cited is not None]:
+        figures["citation precision"] = mean(map(float, cited))
     return figures
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from array import array
 from bisect import bisect_left, bisect_right
@@ -56,6 +57,12 @@ class Passage:
     """What stands between it and the next one, where that is white space under the same heading on the same page."""
 
     @property
+    def place(self) -> tuple[int, int, int | None, str | None, float | None, float | None, str | None]:
+        """Where it stands, as it is kept: start, end, page, box, times, gap."""
+        box = None if self.box is None else json.dumps([round(share, 5) for share in self.box])
+        return self.start, self.end, self.page, box, self.t0, self.t1, self.gap
+
+    @property
     def embedded(self) -> str:
         """What stands for it in a space of texts."""
         return embedded(self.title, self.text)
@@ -99,9 +106,9 @@ def identified(tenant: str, path: str, passages: Iterable[Passage]) -> dict[str,
     units = {}
     for passage in passages:
         place = "" if passage.kind in ("text", "speech") else f"{passage.page}\0{passage.box}\0{passage.t0}"
-        content = f"{tenant}\0{path}\0{passage.kind}\0{place}\0{passage.title}\0{passage.text}"
+        content = json.dumps([tenant, path, passage.kind, place, passage.title, passage.text])
         seen[content] = seen.get(content, 0) + 1
-        name = f"{content}\0{seen[content]}".encode("utf-8", "surrogatepass")
+        name = f"{content}{seen[content]}".encode()
         units[hashlib.blake2b(name, digest_size=16).hexdigest()] = passage
     return units
 

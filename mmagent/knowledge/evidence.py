@@ -48,11 +48,9 @@ def sound(manifest: Manifest, readers: Readers, hit: Hit) -> bytes:
     Raises:
         InputError: There is none, or its file has changed or gone since it was taken in.
     """
-    from mmagent.knowledge.read.pixels import clip
-
     if hit.t0 is None or hit.t1 is None:
         raise InputError(f"there is nothing to hear of a passage of {hit.uri}; recordings and videos have sound")
-    return clip(content(readers, _source(manifest, hit)), hit.t0, hit.t1)
+    return readers.clip(content(readers, _source(manifest, hit)), hit.t0, hit.t1)
 
 
 def content(readers: Readers, row: AssetRow) -> bytes:
@@ -69,7 +67,7 @@ def content(readers: Readers, row: AssetRow) -> bytes:
 
 def complete_pictures(manifest: Manifest, readers: Readers, embedder: PictureEmbedder) -> None:
     """Has the space of an embedder of pictures hold every picture whose document is still what was taken in."""
-    if is_ready(manifest, "picture", embedder):
+    if is_ready(manifest, "picture", embedder.fingerprint):
         return
 
     def look(batch: list[tuple[int, str, str]]) -> tuple[list[int], NDArray[np.float32]]:
@@ -93,7 +91,7 @@ def complete_pictures(manifest: Manifest, readers: Readers, embedder: PictureEmb
 
 
 def _source(manifest: Manifest, hit: Hit) -> AssetRow:
-    row = manifest.asset_of(int(hit.asset)) if hit.asset.isdecimal() else None
+    row = manifest.asset_with(hit.id)
     if row is None:
         raise InputError(f"{hit.uri} is not in the store any more; search again")
     return row

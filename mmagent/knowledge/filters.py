@@ -6,7 +6,7 @@ A mask of units is made from it before anything is ranked, so that a filter or t
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from mmagent.errors import InputError
@@ -15,6 +15,9 @@ _COMPARED = {"$eq": "=", "$ne": "<>", "$gt": ">", "$gte": ">=", "$lt": "<", "$lt
 _COLUMNS = {"uri": "a.uri", "mime_type": "a.mime_type", "kind": "u.kind"}
 """Keys that are not metadata; metadata of the same name cannot be filtered by."""
 _MAX_DEPTH = 20
+
+KINDS = ("text", "speech", "image", "page", "region", "frame")
+"""Of units."""
 
 Condition = tuple[str, list[Any]]
 
@@ -28,15 +31,28 @@ def condition(tenant: str, where: Mapping[str, Any] | None, kinds: Collection[st
         kinds: Kinds of units; all by default.
 
     Raises:
-        InputError: ``where`` is none.
+        InputError: ``where`` is no filter, or there are no such kinds.
     """
-    sql, values = "a.tenant IN ('', ?)", [tenant]
+    sql, values = "a.tenant IN ('', ?)", [checked_tenant(tenant)]
     if where:
         more, given = _filter(where)
         sql, values = f"{sql} AND {more}", [*values, *given]
     if kinds is not None:
+        if unknown := sorted(set(kinds) - set(KINDS)):
+            raise InputError(f"there are no units of kind {unknown[0]!r}; there are {', '.join(KINDS)}")
         sql, values = f"{sql} AND u.kind IN (SELECT value FROM json_each(?))", [*values, json.dumps(sorted(kinds))]
     return sql, values
+
+
+def checked_tenant(tenant: str) -> str:
+    """A tenant's name.
+
+    Raises:
+        InputError: It cannot be one.
+    """
+    if not isinstance(tenant, str) or "\0" in tenant or tenant.encode("utf-8", "replace").decode() != tenant:
+        raise InputError(f"{tenant!r} cannot be the name of a tenant; take a text")
+    return tenant
 
 
 def _filter(where: Mapping[str, Any], depth: int = 0) -> Condition:
@@ -86,7 +102,7 @@ def _test(key: str, operator: str, value: Any) -> Condition:
 
 
 def _value(key: str, value: Any) -> str | int | float:
-    if not isinstance(value, str | int | float) or value != value:
+    if not isinstance(value, str | int | float) or value != value or "\0" in str(value):
         raise InputError(f"the filter on {key!r} compares with {str(value)[:40]!r}; take a text, number or truth value")
     if isinstance(value, int) and abs(value) >= 2**63:
         raise InputError(f"the filter on {key!r} compares with a number beyond 64 bits")
@@ -95,3 +111,11 @@ def _value(key: str, value: Any) -> str | int | float:
 
 def _joined(word: str, parts: list[Condition]) -> Condition:
     return f"({word.join(sql for sql, _ in parts)})", [value for _, values in parts for value in values]
+
+
+def facets(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What can be filtered by: numbers, texts and truth values, alone or in lists."""
+    for key, value in metadata.items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str | int | float) and not (isinstance(one, int) and abs(one) >= 2**63):
+                yield key, one

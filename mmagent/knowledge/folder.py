@@ -2,7 +2,7 @@
 
 ```
 store/
-  manifest.sqlite3   the truth; any number read it at once
+  manifest.sqlite3   the truth; any number read it at once (with -wal and -shm beside it while somebody has it open)
   LOCK               whoever writes holds it
   chroma/            what is built from the truth, and can go at any time
 ```
@@ -10,6 +10,7 @@ store/
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -42,6 +43,7 @@ class StoreFolder:
         self._guard, self._writing_here = RLock(), RLock()
         self._reader: Manifest | None = None
         self._indexes: Indexes | None = None
+        self._opened: tuple[int, int] | None = None
         self._begun = 0.0
 
     @property
@@ -51,15 +53,18 @@ class StoreFolder:
         Raises:
             StoreError: It is no folder.
         """
-        if self._reader is None and self.path.exists() and not self.path.is_dir():
+        if not self.path.is_dir() and os.path.exists(self.path):
             raise StoreError(f"the knowledge store {self.path} cannot be opened; it is not a folder")
-        return self._reader is not None or (self.path / MANIFEST).is_file()
+        return (self.path / MANIFEST).is_file()
 
     @property
     def reader(self) -> Manifest:
-        """The connection that searches use."""
+        """The connection that searches use; another one once the file is another one."""
         with self._guard:
+            if self._reader is not None and self._identity() != self._opened:
+                self.close()
             while self._reader is None:
+                self._opened = self._identity()
                 reader = Manifest(self.path / MANIFEST, write=False)
                 if reader.schema_version == SCHEMA_VERSION:
                     self._reader = reader
@@ -72,7 +77,16 @@ class StoreFolder:
                     self._begun = self._begun or time.monotonic()
                     if time.monotonic() - self._begun > _PATIENCE:
                         raise
+                else:
+                    self._begun = 0.0
             return self._reader
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path / MANIFEST)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     @property
     def indexes(self) -> Indexes:

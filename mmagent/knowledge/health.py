@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 from mmagent.errors import StoreError
 from mmagent.knowledge.manifest import ARCHIVE, NEEDS, Manifest
 from mmagent.knowledge.schema import NO_WORDS
+from mmagent.knowledge.spaces import is_ready
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def stats(manifest: Manifest, search: Literal["exact", "chroma"], folder: Path) 
         spaces=tuple(Space(*row[1:]) for row in manifest.spaces()),
         tenants=manifest.execute("SELECT count(DISTINCT tenant) FROM assets WHERE tenant > ''")[0][0],
         refused=manifest.count("assets", "reason IS NOT NULL"),
-        bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        bytes=_size(folder),
     )
 
 
@@ -65,6 +67,8 @@ def problems(manifest: Manifest) -> list[str]:
     except StoreError as error:
         found.append(f"the word index does not match the units ({error.__cause__})")
     for space, role, fingerprint, dimension, vectors in manifest.spaces():
+        if not is_ready(manifest, role, fingerprint):  # it is being filled
+            continue
         needed, odd = manifest.count("units", NEEDS[role]), manifest.count("vectors", _odd(space, dimension))
         if vectors > needed or (role == "text" and vectors < needed):  # a picture whose file is gone cannot be embedded
             found.append(f"{needed} units for the {role} space {fingerprint}, but {vectors} in vectors")
@@ -87,6 +91,14 @@ def rebuild(manifest: Manifest) -> None:
             manifest.execute(f"DELETE FROM vectors WHERE {_odd(space, dimension)}")
             if manifest.lacking(role, space, 0, 1):
                 manifest.execute("UPDATE spaces SET ready = 0 WHERE id = ?", (space,))
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # files of SQLite come and go
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def _odd(space: int, dimension: int) -> str:

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from mmagent.errors import InputError
 from mmagent.knowledge.cite import Hit
+from mmagent.knowledge.read import storable
 from mmagent.knowledge.spaces import vectors_of
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ class KnowledgeVectorStore(VectorStore):
             The ids, in order.
 
         Raises:
-            InputError: They are not as many as the texts, a text is blank or too long, or metadata is no JSON. Nothing
-                is added, unless it is a text that was too long.
+            InputError: They are not as many as the texts, a text is blank, an id holds what no database takes, or
+                metadata is no JSON; nothing is added.
             StoreError: The store cannot be written.
         """
         from mmagent.knowledge.report import Text
@@ -154,13 +155,11 @@ class KnowledgeVectorStore(VectorStore):
                 raise InputError(f"there are {len(given)} texts and {len(values)} {name}; give one for each text")
         names = [name or str(uuid4()) for name in ids or [None] * len(given)]
         documents = {
-            name: Text(uri=name, text=_worded(name, text), metadata=_kept(name, metadata), whole=True)
+            name: Text(uri=_named(name), text=_worded(name, text), metadata=_kept(name, metadata), whole=True)
             for name, text, metadata in zip(names, given, metadatas or [{}] * len(given), strict=True)
         }
         if documents:
-            report = self.knowledge.add_texts(documents.values(), tenant=self.tenant)
-            for name, reason in report.skipped:
-                raise InputError(f"the document {name} cannot be taken in: {reason}")
+            self.knowledge.add_texts(documents.values(), tenant=self.tenant)
         return names
 
     def delete(self, ids: list[str] | None = None, **_: Any) -> bool:
@@ -277,6 +276,12 @@ def _document(hit: Hit) -> Document:
     return Document(id=hit.id, page_content=hit.text, metadata={**hit.metadata, **place})
 
 
+def _named(name: str) -> str:
+    if storable(name) != name:
+        raise InputError(f"{name!r} is no id of a document; give one without zero bytes and lone surrogates")
+    return name
+
+
 def _worded(name: str, text: str) -> str:
     if not text.strip():
         raise InputError(f"the document {name} is blank, and no search could find it; leave it out")
@@ -287,7 +292,8 @@ def _kept(name: str, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """Metadata as the store keeps it, once it is certain that it comes back as it was."""
     given = dict(metadata or {})
     try:
-        kept = json.loads(json.dumps(given, allow_nan=False))
+        written = json.dumps(given, allow_nan=False, ensure_ascii=False)
+        kept = json.loads(written.encode())  # which lone surrogates do not survive
     except (TypeError, ValueError, RecursionError) as error:
         kept = error
     if kept != given:

@@ -125,7 +125,7 @@ class Words:
         lengths = self._known(version)
         scores = np.zeros(len(lengths.of), np.float32)
         for term, weight in wanted.items():
-            posting = self._posting(term, lengths)
+            posting = self._posting(term, lengths, always=allowed is not None)
             scores[posting.units] += weight * posting.impacts
         if allowed is not None:
             mask = np.frombuffer(allowed, np.uint8)
@@ -157,24 +157,26 @@ class Words:
             total += length
         return _Lengths(lengths, len(rows), total / len(rows) if rows else 1.0)
 
-    def _posting(self, term: str, lengths: _Lengths) -> _Posting:
-        if term in self._postings:
-            self._postings.move_to_end(term)
-            return self._postings[term]
-        self._postings[term] = posting = self._read_posting(term, lengths)
+    def _posting(self, term: str, lengths: _Lengths, *, always: bool) -> _Posting:
+        """Where a term stands; nowhere, if most units have it and whoever asks may find all of them."""
+        key = f"{term} {always}"
+        if key in self._postings:
+            self._postings.move_to_end(key)
+            return self._postings[key]
+        self._postings[key] = posting = self._read_posting(term, lengths, always)
         self._bytes += posting.nbytes
         while self._bytes > _CACHE_BYTES and len(self._postings) > 1:
             self._bytes -= self._postings.popitem(last=False)[1].nbytes
         return posting
 
-    def _read_posting(self, term: str, lengths: _Lengths) -> _Posting:
+    def _read_posting(self, term: str, lengths: _Lengths, always: bool) -> _Posting:
         """As one text for each column: thousands of rows would take longer to become Python's than to be found."""
         import numpy as np
 
         rows = self._query("SELECT col = 'title', group_concat(doc) FROM temp.terms WHERE term = ? GROUP BY 1", (term,))
         columns = [(np.fromstring(text, np.int64, sep=","), TITLE_WEIGHT if title else 1.0) for title, text in rows]
         units = np.unique(np.concatenate([found for found, _ in columns])) if columns else np.empty(0, np.int64)
-        if len(units) > lengths.count / 2 and lengths.count > _SMALL:
+        if len(units) > lengths.count / 2 and lengths.count > _SMALL and not always:
             units = units[:0]
         frequencies = np.zeros(len(units), np.float32)
         for found, weight in columns if len(units) else ():

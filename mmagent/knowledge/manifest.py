@@ -10,13 +10,15 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 from mmagent.errors import StoreError
 from mmagent.knowledge.chunk import Passage
+from mmagent.knowledge.filters import facets
 from mmagent.knowledge.lexical import Words, segmented
 from mmagent.knowledge.schema import NO_WORDS, SCHEMA_VERSION, create, migrate
 
@@ -58,7 +60,13 @@ class AssetRow:
     """Why it could not be read."""
 
 
-_ASSET = ", ".join(AssetRow.__slots__)
+_NAMES = AssetRow.__slots__
+_ASSET = ", ".join(_NAMES)
+_PUT_ASSET = (
+    f"INSERT INTO assets (parent, {_ASSET}) VALUES (?, {', '.join('?' * len(_NAMES))}) "
+    f"ON CONFLICT (tenant, path) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES)} "
+    "RETURNING id"
+)
 
 
 class Manifest:
@@ -73,7 +81,7 @@ class Manifest:
     """
 
     def __init__(self, path: Path, *, write: bool) -> None:
-        self._path = path
+        self._path, self._write, self.closed = path, write, False
         self._guard = threading.RLock()
         address = f"{path.absolute().as_uri()}?mode={'rwc' if write else 'ro'}"
         with self._explained():
@@ -95,14 +103,14 @@ class Manifest:
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"the knowledge store in {self._path.parent} was written by a newer mmagent (its format is {version}, "
-                f"this one reads {SCHEMA_VERSION}); update mmagent, or delete that folder: it is built again from the "
-                "documents"
+                f"this one reads {SCHEMA_VERSION}); update mmagent, or make a new store from the documents"
             )
         if write and version < SCHEMA_VERSION:
             if version:
                 self.execute("PRAGMA foreign_keys = OFF")
             with self.transaction(), self._explained():
                 migrate(self._db, version) if version else create(self._db)
+                self.set_meta("store", uuid4().hex[:16])  # its name where it shares a server with others
             self.execute("PRAGMA foreign_keys = ON")
         if self.schema_version == SCHEMA_VERSION:
             self.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab('main', 'lexical', 'instance')")
@@ -113,8 +121,7 @@ class Manifest:
             yield
         except sqlite3.Error as error:
             raise StoreError(
-                f"the knowledge store in {self._path.parent} cannot be used ({error}); look whether the disk is full "
-                "or read-only, else delete that folder: it is built again from the documents"
+                f"the knowledge store in {self._path.parent} cannot be used ({error}); {_advice(error)}"
             ) from error
 
     def execute(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
@@ -161,8 +168,6 @@ class Manifest:
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
         )
 
-    # Assets
-
     def assets(self, tenant: str) -> dict[str, AssetRow]:
         """Path to asset, of one tenant, those that could not be read included."""
         rows = self.execute(f"SELECT {_ASSET} FROM assets WHERE tenant = ?", (tenant,))
@@ -188,20 +193,19 @@ class Manifest:
         counted = "SELECT path, count(*) FROM assets JOIN units ON asset = assets.id WHERE tenant = ? GROUP BY asset"
         return dict(self.execute(counted, (tenant,)))
 
+    def asset_with(self, unit: str) -> AssetRow | None:
+        """The asset that a unit is of, by its id."""
+        rows = self.execute("SELECT asset FROM units WHERE id = ?", (unit,))
+        return self.asset_of(rows[0][0]) if rows else None
+
     def put_asset(self, row: AssetRow, parent: int | None = None) -> int:
         """Adds an asset or replaces what is known of it; its units stay. In a transaction. Returns its number."""
-        names = AssetRow.__slots__
-        found = self.execute(
-            f"INSERT INTO assets (parent, {_ASSET}) VALUES (?, {', '.join('?' * len(names))}) "
-            f"ON CONFLICT (tenant, path) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names)} "
-            "RETURNING id",
-            (parent, *(getattr(row, name) for name in names)),
-        )
-        asset = int(found[0][0])
+        values = (parent, *(getattr(row, name) for name in _NAMES))
+        asset = int(self.execute(_PUT_ASSET, values)[0][0])
         if row.metadata != "{}" or self.execute("SELECT 1 FROM facets WHERE asset = ? LIMIT 1", (asset,)):
             self.execute("DELETE FROM facets WHERE asset = ?", (asset,))
-            facets = [(key, value, asset) for key, value in _facets(json.loads(row.metadata))]
-            self._many("INSERT OR IGNORE INTO facets (key, value, asset) VALUES (?, ?, ?)", facets)
+            rows = [(key, value, asset) for key, value in facets(json.loads(row.metadata))]
+            self._many("INSERT OR IGNORE INTO facets (key, value, asset) VALUES (?, ?, ?)", rows)
         return asset
 
     def put_units(self, asset: int, units: Mapping[str, Passage]) -> None:
@@ -212,25 +216,23 @@ class Manifest:
         self._many(
             'UPDATE units SET position = ?, start = ?, "end" = ?, page = ?, box = ?, t0 = ?, t1 = ?, gap = ? '
             "WHERE id = ?",
-            [(at, *_place(passage), unit) for unit, _, at, passage in places if unit in known],
+            [(at, *passage.place, unit) for unit, _, at, passage in places if unit in known],
         )
         self._many(
             'INSERT INTO units (id, asset, position, kind, title, text, start, "end", page, box, t0, t1, gap) '
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(unit, asset, at, p.kind, p.title, p.text, *_place(p)) for unit, _, at, p in places if unit not in known],
+            [(unit, asset, at, p.kind, p.title, p.text, *p.place) for unit, _, at, p in places if unit not in known],
         )
 
     def unit_ids(self, asset: int, space: int | None = None) -> set[str]:
         """The units of an asset; only those with a vector in a space, where one is given."""
-        held = "" if space is None else "AND number IN (SELECT unit FROM vectors WHERE space = ?)"
+        held = "" if space is None else "AND EXISTS (SELECT 1 FROM vectors WHERE space = ? AND unit = number)"
         values = (asset,) if space is None else (asset, space)
         return {row[0] for row in self.execute(f"SELECT id FROM units WHERE asset = ? {held}", values)}
 
     def remove_asset(self, tenant: str, path: str) -> int:
         """Takes an asset out, with what is in it; how many were there."""
         return len(self.execute("DELETE FROM assets WHERE tenant = ? AND path = ? RETURNING id", (tenant, path)))
-
-    # Spaces and vectors
 
     def space(self, role: Role, fingerprint: str) -> tuple[int, int, bool] | None:
         """Number, dimension, and whether every unit that should has its vector in it."""
@@ -246,10 +248,9 @@ class Manifest:
         )
 
     def open_space(self, role: Role, fingerprint: str, dimension: int) -> int:
-        """The number of a space, made if it is not there; it is ready where no unit has to be in it."""
+        """The number of a space, made if it is not there; `keep_only` says that it is ready."""
         self.execute(
-            "INSERT INTO spaces (role, fingerprint, dimension, ready) "
-            f"VALUES (?, ?, ?, NOT EXISTS (SELECT 1 FROM units WHERE {NEEDS[role]})) ON CONFLICT DO NOTHING",
+            "INSERT INTO spaces (role, fingerprint, dimension) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             (role, fingerprint, dimension),
         )
         found = self.space(role, fingerprint)
@@ -269,7 +270,7 @@ class Manifest:
         """Number, title and text of units that have no vector in a space and should have one, by number."""
         return self.execute(
             f"SELECT number, title, text FROM units WHERE number > ? AND {NEEDS[role]} "
-            "AND number NOT IN (SELECT unit FROM vectors WHERE space = ?) ORDER BY number LIMIT ?",
+            "AND NOT EXISTS (SELECT 1 FROM vectors WHERE space = ? AND unit = number) ORDER BY number LIMIT ?",
             (after, space, limit),
         )
 
@@ -304,8 +305,6 @@ class Manifest:
             raise StoreError(f"the knowledge store in {self._path.parent} has lost vectors; run: mmagent store rebuild")
         return np.frombuffer(b"".join(row[0] for row in found), "<f2").reshape(len(found), -1 if found else 0)
 
-    # Search
-
     def lexical(self, query: str, k: int, allowed: bytes | None = None) -> list[tuple[int, float]]:
         """The numbers of the ``k`` units with the best BM25 for any of the query's words, best first.
 
@@ -315,7 +314,11 @@ class Manifest:
             allowed: A byte for each number, 0 where the unit must not be found; all may by default.
         """
         with self._guard:
-            return self.words.search(query, k, self.version, allowed)
+            self.execute("BEGIN")  # what is read of the words is of one moment, whoever writes meanwhile
+            try:
+                return self.words.search(query, k, self.version, allowed)
+            finally:
+                self.execute("COMMIT")
 
     def select(self, condition: str, values: Sequence[Any]) -> NDArray[np.int64]:
         """The numbers of the units for which a condition on ``units u`` and ``assets a`` holds, ascending."""
@@ -326,10 +329,16 @@ class Manifest:
         )
         return np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
-    def units(self, numbers: Sequence[int]) -> dict[int, sqlite3.Row]:
-        """Number to all there is to know of a unit, its asset's ``path``, ``uri``, ``metadata`` ... included."""
-        found = self._named("u.number IN (SELECT value FROM json_each(?))", (json.dumps(list(numbers)),))
-        return {row["number"]: row for row in found}
+    def units(self, numbers: Sequence[int], condition: str = "1", values: Sequence[Any] = ()) -> dict[int, sqlite3.Row]:
+        """Number to all there is to know of a unit, its asset's ``path``, ``uri``, ``metadata`` ... included.
+
+        Args:
+            numbers: Which.
+            condition: On ``units u`` and ``assets a``; others are left out.
+            values: Of the condition.
+        """
+        chosen = f"u.number IN (SELECT value FROM json_each(?)) AND ({condition})"
+        return {row["number"]: row for row in self._named(chosen, (json.dumps(list(numbers)), *values))}
 
     def units_of(self, tenant: str, uri: str) -> list[sqlite3.Row]:
         """The units of the assets of a uri in order, of a tenant's and nobody's."""
@@ -350,8 +359,6 @@ class Manifest:
         counted = {"lexical": "lexical_docsize"}.get(table, table)
         return int(self.execute(f"SELECT count(*) FROM {counted} WHERE {condition}")[0][0])
 
-    # Outbox
-
     def pending(self, space: int, limit: int) -> list[tuple[int, str]]:
         """Unit and ``upsert`` or ``delete``, for what the index of a space has yet to learn."""
         return self.execute(
@@ -365,25 +372,24 @@ class Manifest:
             self._many("DELETE FROM outbox WHERE space = ? AND unit = ? AND action = ?", rows)
 
     def refill_outbox(self, space: int) -> None:
-        """An empty index has everything to learn, and the outbox is kept from now on. In a transaction."""
-        self.set_meta("outbox", "kept")
+        """An empty index has everything to learn. In a transaction."""
         self.execute("DELETE FROM outbox WHERE space = ?", (space,))
         self.execute("INSERT INTO outbox SELECT space, unit, 'upsert' FROM vectors WHERE space = ?", (space,))
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file; a writer leaves all of it in one."""
         with self._guard:
+            self.closed = True
+            if self._write:
+                with suppress(sqlite3.Error):
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._db.close()
 
 
-def _place(passage: Passage) -> tuple[Any, ...]:
-    box = None if passage.box is None else json.dumps([round(share, 5) for share in passage.box])
-    return passage.start, passage.end, passage.page, box, passage.t0, passage.t1, passage.gap
-
-
-def _facets(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What can be filtered by: numbers, texts and truth values, alone or in lists."""
-    for key, value in metadata.items():
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, str | int | float) and not (isinstance(one, int) and abs(one) >= 2**63):
-                yield key, one
+def _advice(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return "it is damaged: delete that folder and add the documents again"
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "another process is busy with it; try again"
+    return "look whether the disk is full or read-only"

@@ -39,6 +39,8 @@ def query_of(asked: Asked | Sequence[Asked], *, sees: bool, transcriber: Transcr
     from mmagent.media.images import decode_image
     from mmagent.media.source import read_source
 
+    if not isinstance(asked, str | Image | Audio | Sequence):
+        raise InputError(f"a search is for a text, Image or Audio, or several of them, not {type(asked).__name__}")
     texts, pictures = list[str](), list["PILImage"]()
     for one in [asked] if isinstance(asked, str | Image | Audio) else list(asked):
         if isinstance(one, str):

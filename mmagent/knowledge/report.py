@@ -15,7 +15,7 @@ class Text:
     """A text that comes from no file."""
 
     uri: str
-    """Its name: adding another text of that name replaces it."""
+    """Its name: adding another text of that name for the same tenant replaces it."""
     text: str
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -24,7 +24,7 @@ _SCHEMA = (
         dimension INTEGER NOT NULL, ready INTEGER NOT NULL DEFAULT 0, UNIQUE (role, fingerprint))""",
     # Files and texts that were given. What could not be read has a reason and no units; an archive has children.
     """CREATE TABLE assets (
-        id INTEGER PRIMARY KEY, parent INTEGER REFERENCES assets ON DELETE CASCADE,
+        id INTEGER PRIMARY KEY AUTOINCREMENT, parent INTEGER REFERENCES assets ON DELETE CASCADE,
         tenant TEXT NOT NULL, path TEXT NOT NULL, uri TEXT NOT NULL, mime_type TEXT NOT NULL, title TEXT NOT NULL,
         digest TEXT NOT NULL, reading TEXT NOT NULL, stamp TEXT NOT NULL, bytes INTEGER NOT NULL,
         added_at REAL NOT NULL, metadata TEXT NOT NULL, reason TEXT, UNIQUE (tenant, path))""",
@@ -60,12 +60,12 @@ _SCHEMA = (
         space INTEGER NOT NULL, unit INTEGER NOT NULL, action TEXT NOT NULL CHECK (action IN ('upsert', 'delete')),
         PRIMARY KEY (space, unit)) WITHOUT ROWID""",
     """CREATE TRIGGER vector_added AFTER INSERT ON vectors
-    WHEN EXISTS (SELECT 1 FROM meta WHERE key = 'outbox') BEGIN
+    WHEN EXISTS (SELECT 1 FROM meta WHERE key = 'chroma ' || new.space || ' generation') BEGIN
         INSERT INTO outbox VALUES (new.space, new.unit, 'upsert')
         ON CONFLICT (space, unit) DO UPDATE SET action = 'upsert';
     END""",
     """CREATE TRIGGER vector_deleted AFTER DELETE ON vectors
-    WHEN EXISTS (SELECT 1 FROM meta WHERE key = 'outbox') BEGIN
+    WHEN EXISTS (SELECT 1 FROM meta WHERE key = 'chroma ' || old.space || ' generation') BEGIN
         INSERT INTO outbox VALUES (old.space, old.unit, 'delete')
         ON CONFLICT (space, unit) DO UPDATE SET action = 'delete';
     END""",

@@ -13,9 +13,9 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from mmagent.errors import StoreError
+from mmagent.errors import InputError, StoreError
 from mmagent.knowledge.chunk import embedded, sentences
 from mmagent.knowledge.cite import Hit
 from mmagent.knowledge.embed import Embedder
@@ -53,7 +53,7 @@ RERANKED = 20
 """Units that a reranker reads."""
 LONGEST_MERGE = 3
 """Passages that become one hit."""
-_MASKS = 64
+_MASKS = 16
 
 
 def fuse(rankings: Sequence[tuple[Ranking, float]], how: Fusion = "scores") -> dict[int, float]:
@@ -73,7 +73,11 @@ def fuse(rankings: Sequence[tuple[Ranking, float]], how: Fusion = "scores") -> d
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a search is held to, and what becomes of what it finds."""
+    """What a search is held to, and what becomes of what it finds.
+
+    Raises:
+        InputError: It cannot be.
+    """
 
     k: int
     tenant: str = ""
@@ -83,6 +87,15 @@ class Wanted:
     fusion: Fusion = "scores"
     merge: bool = False
     per_asset: int | None = None
+
+    def __post_init__(self) -> None:
+        for value, known in ((self.mode, get_args(Mode)), (self.fusion, get_args(Fusion))):
+            if value not in known:
+                raise InputError(f"there is no {value!r} to search by; there are {', '.join(known)}")
+        if self.per_asset is not None and self.per_asset < 1:
+            raise InputError(f"{self.per_asset} hits of each document are none; ask for at least 1")
+        if isinstance(self.kinds, str) or not all(isinstance(kind, str) for kind in self.kinds or ()):
+            raise InputError(f'kinds are a list such as ["text", "page"], not {self.kinds!r}')
 
 
 @dataclass(frozen=True)
@@ -125,19 +138,33 @@ class Searcher:
         self._masked = lru_cache(maxsize=_MASKS)(self._make_mask)
         self._sampled = lru_cache(maxsize=4)(self._make_sample)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the store was closed."""
+        return self._manifest.closed
+
     def search(self, query: Query, wanted: Wanted) -> list[Hit]:
         """The units that fit a query best, best first."""
+        depth = max(CANDIDATES, 4 * wanted.k)
+        hits, more = self._search(query, wanted, depth)
+        while more and len(hits) < wanted.k and wanted.per_asset is not None:  # too many of them are of one document
+            depth *= 4
+            hits, more = self._search(query, wanted, depth)
+        return hits
+
+    def _search(self, query: Query, wanted: Wanted, depth: int) -> tuple[list[Hit], bool]:
+        """The best hits among so many candidates of each ranking, and whether there may be more candidates."""
         mask = self._mask(wanted)
         if mask is not None and not len(mask.numbers):
-            return []
-        depth = max(CANDIDATES, 4 * wanted.k)
+            return [], False
         scores = fuse(list(self._rankings(query, wanted, mask, depth)), wanted.fusion)
         best = sorted(scores, key=lambda unit: (-scores[unit], unit))[: max(depth, RERANKED)]
-        rows = self._manifest.units(best)
+        held = condition(wanted.tenant, wanted.where, wanted.kinds)  # again: something may have changed since the mask
+        rows = self._manifest.units(best, *held)
         found = [(rows[unit], scores[unit]) for unit in best if unit in rows]
         if self._reranker is not None and query.texts:
             found = self._reranked(" ".join(query.texts), found)
-        return _hits(found, wanted)
+        return _hits(found, wanted), len(best) >= depth
 
     def units_of(self, tenant: str, uri: str) -> list[Hit]:
         """All units of the documents of a name, in order, as hits of score 0."""

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mmagent.errors import InputError, MediaError
+from mmagent.errors import InputError, MediaError, ModelError
 from mmagent.knowledge.chunk import CHUNKER
 from mmagent.knowledge.extract import Box, Extract
+from mmagent.knowledge.manifest import AssetRow
 from mmagent.knowledge.read import READER, ZIP, Options, needs_worker, read, type_of
-from mmagent.media.sniff import SNIFF_BYTES, sniff
+from mmagent.media.sniff import sniff
 from mmagent.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from mmagent.knowledge.read.pool import ReaderPool
     from mmagent.speech import Segment
 
-MEMBER = "!/"
-"""Between the path of an archive and the name of a document in it."""
+MEMBER, SHOWN_MEMBER = "//", "!/"
+"""Between the path of an archive and the name of a document in it, which no path of a file has; and in its uri."""
 
 _LIMITS = {
     "image": "max_image_bytes",
@@ -78,6 +80,7 @@ class Readers:
         self._options, self._transcriber, self._captioner, self._looks = options, transcriber, captioner, looks
         self._workers, self._timeout = workers, timeout
         self._pool: ReaderPool | None = None
+        self._guard = Lock()
 
     def fingerprint(self, mime_type: str) -> str:
         """Names what a document of a type is read with; documents are read again where that has changed."""
@@ -88,19 +91,15 @@ class Readers:
         parts.append(str(getattr(self._captioner, "fingerprint", self._captioner is not None)))
         return " ".join(parts)
 
-    def limit(self, file: Path) -> tuple[int, str]:
-        """How many bytes a file may have by what its first bytes say it is, and the setting for that.
+    def fingerprint_of(self, row: AssetRow) -> str:
+        """With what a document is read; of one that was refused the limits count too, as they may be why."""
+        reading = self.fingerprint(row.mime_type)
+        return reading if row.reason is None else f"{reading} {sorted(self._options.to_json().items())}"
 
-        Raises:
-            InputError: It cannot be read.
-        """
-        try:
-            with file.open("rb") as opened:
-                found = sniff(opened.read(SNIFF_BYTES)) or ""
-        except OSError as error:
-            raise InputError(f"it cannot be read ({error.strerror}); check its permissions") from error
-        kind = "zip" if found == ZIP else found.split("/")[0]
-        field = _LIMITS.get(kind, "max_document_bytes")
+    def limit(self, head: bytes) -> tuple[int, str]:
+        """How many bytes a file may have by what its first bytes say it is, and the setting for that."""
+        found = sniff(head) or ""
+        field = _LIMITS.get("zip" if found == ZIP else found.split("/")[0], "max_document_bytes")
         return int(getattr(self._options, field)), field
 
     def type_of(self, data: bytes, name: str) -> str:
@@ -157,10 +156,10 @@ class Readers:
             return replace(extract, notes=[*extract.notes, f"its sound is left out: {missing}"])
         try:
             segments = self._transcriber.segments(data, name)
-        except MediaError:
+        except (MediaError, ModelError) as error:
             if kind == "audio":
                 raise
-            segments = []  # a video without sound
+            return replace(extract, notes=[*extract.notes, f"its sound is left out: {error}"])
         if kind == "audio":
             return spoken(segments, extract.mime_type, extract.title)
         return with_speech(extract, segments)
@@ -169,7 +168,10 @@ class Readers:
         assert self._captioner is not None
         pictures = []
         for one in extract.pictures:
-            caption = self._captioner(self.pixels(data, extract.mime_type, one.page, one.t0, one.box))
+            try:
+                caption = self._captioner(self.pixels(data, extract.mime_type, one.page, one.t0, one.box))
+            except ModelError as error:
+                return replace(extract, notes=[*extract.notes, f"it is not described: {error}"])
             pictures.append(replace(one, text="\n".join(filter(None, (caption, one.text)))))
         return replace(extract, pictures=pictures)
 
@@ -189,18 +191,28 @@ class Readers:
         picture = Image.open(io.BytesIO(png)).convert("RGB")
         return crop(picture, box) if box else picture
 
-    def _workers_pool(self) -> ReaderPool:
-        if self._pool is None:
-            from mmagent.knowledge.read.pool import ReaderPool
+    def clip(self, data: bytes, t0: float, t1: float) -> bytes:
+        """What is heard in a recording or video from one second to another: a WAV file, 16 kHz, one channel.
 
-            self._pool = ReaderPool(self._workers, self._timeout)
-        return self._pool
+        Raises:
+            InputError: There is no sound in it, or it is damaged.
+        """
+        return self._workers_pool().clip(data, self._options, t0, t1).result()
+
+    def _workers_pool(self) -> ReaderPool:
+        with self._guard:
+            if self._pool is None:
+                from mmagent.knowledge.read.pool import ReaderPool
+
+                self._pool = ReaderPool(self._workers, self._timeout)
+            return self._pool
 
     def close(self) -> None:
         """Ends the processes."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        with self._guard:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
     def load(self, path: str) -> bytes:
         """The bytes of a document, out of its archive if it is in one.
@@ -211,10 +223,18 @@ class Readers:
         from mmagent.knowledge.find import read_bytes
 
         file, _, member = path.partition(MEMBER)
-        data, _ = read_bytes(Path(file), *self.limit(Path(file)))
+        data, _ = read_bytes(Path(file), self.limit)
         if not member:
             return data
         found: Any = next((content for name, content in self.members(data) if name == member), None)
         if not isinstance(found, bytes):
             raise InputError(f"{member} is not in {file}")
         return found
+
+
+def transcriber_of(folder: str | None) -> Transcriber | None:
+    if folder is None:
+        return None
+    from mmagent.speech import load_transcriber
+
+    return load_transcriber(folder)

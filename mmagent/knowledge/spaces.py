@@ -88,10 +88,10 @@ def check_dimension(manifest: Manifest, role: Role, embedder: Embedder, dimensio
         )
 
 
-def is_ready(manifest: Manifest, role: Role, embedder: Embedder) -> bool:
+def is_ready(manifest: Manifest, role: Role, fingerprint: str) -> bool:
     """Whether the space of an embedder has all units that belong into it."""
-    found = manifest.space(role, embedder.fingerprint)
-    return bool(found and found[2])
+    found = manifest.space(role, fingerprint)
+    return found[2] if found else not manifest.lacking(role, -1, 0, 1)
 
 
 def complete(
@@ -109,8 +109,6 @@ def complete(
         embed: From number, title and text of units to the numbers of those that have a vector, and these.
     """
     found, after = manifest.space(role, embedder.fingerprint), 0
-    if found is None and not manifest.lacking(role, -1, 0, 1):
-        return
     log.info("another embedder than last time: everything is embedded anew by %s", embedder.fingerprint)
     while batch := manifest.lacking(role, found[0] if found else -1, after, BATCH):
         numbers, vectors = embed(batch)
@@ -126,7 +124,7 @@ def complete(
 
 def complete_texts(manifest: Manifest, embedder: Embedder) -> None:
     """Has the space of an embedder of texts hold every unit that belongs into it."""
-    if is_ready(manifest, "text", embedder):
+    if is_ready(manifest, "text", embedder.fingerprint):
         return
 
     def embed(batch: list[tuple[int, str, str]]) -> tuple[list[int], NDArray[np.float32]]:

@@ -17,12 +17,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mmagent import paths as places
-from mmagent.errors import InputError, NotFound, StoreLocked
+from mmagent.errors import InputError, NotFound, StoreError, StoreLocked
 from mmagent.knowledge import evidence, health
 from mmagent.knowledge.cite import Hit, quote_for
 from mmagent.knowledge.embed import Embedder, PictureEmbedder, embedder_of, picture_embedder_of
 from mmagent.knowledge.filters import condition
-from mmagent.knowledge.find import find
+from mmagent.knowledge.find import absolute, find, places_of
 from mmagent.knowledge.folder import MANIFEST, StoreFolder
 from mmagent.knowledge.health import Stats
 from mmagent.knowledge.manifest import ARCHIVE, Manifest, Role
@@ -31,7 +31,7 @@ from mmagent.knowledge.read import KINDS, Options
 from mmagent.knowledge.report import Asset, IndexReport, Progress, Text
 from mmagent.knowledge.scoped import Scoped
 from mmagent.knowledge.search import Fusion, Mode, Searcher, Wanted
-from mmagent.knowledge.sources import Readers, Transcriber
+from mmagent.knowledge.sources import Readers, Transcriber, transcriber_of
 from mmagent.knowledge.spaces import complete_texts, is_ready
 from mmagent.knowledge.update import Update
 from mmagent.settings import settings
@@ -77,10 +77,10 @@ class Knowledge:
         chroma: str | None = None,
     ) -> None:
         limits = settings()
-        self.path = Path(path).expanduser().absolute()
+        self.path = absolute(Path(path))
         self.embedder: Embedder = embedder_of(embedder or limits.embedder)
         self.picture_embedder: PictureEmbedder | None = picture_embedder_of(picture_embedder or limits.picture_embedder)
-        self._transcriber = transcriber or _transcriber(limits.speech_model)
+        self._transcriber = transcriber or transcriber_of(limits.speech_model)
         self._reranker = reranker
         self.readers = Readers(
             Options.of(limits, pages_as_pictures=self.picture_embedder is not None),
@@ -93,6 +93,7 @@ class Knowledge:
         self._folder = StoreFolder(self.path, limits.exact_search_limit, chroma or limits.chroma)
         self._guard = RLock()
         self._searchers: dict[bool, Searcher] = {}
+        self._ready_at: tuple[Manifest | None, object] = (None, None)
         self.report: IndexReport | None = None
         """What the last `add` did, that of `of_folder` included."""
 
@@ -113,7 +114,7 @@ class Knowledge:
             InputError: It is a file, or there is no document in it that can be taken in.
         """
         progress = choices.pop("progress", None)
-        given = Path(folder).expanduser()
+        given = absolute(Path(folder))
         if not os.path.exists(given):  # unlike Path.exists, False for any name that cannot be one
             raise NotFound(f"there is no folder {folder}; give the folder that your documents are in")
         if not given.is_dir():
@@ -139,8 +140,8 @@ class Knowledge:
             log.warning("another process brings the index of %s up to date; it is searched as it is", folder)
             return
         if not report.added + report.updated + report.unchanged:
-            uri, reason = report.skipped[0]
-            raise InputError(f"there are no documents in {folder} that can be read; {uri}: {reason}")
+            why = "; {}: {}".format(*report.skipped[0]) if report.skipped else ""
+            raise InputError(f"there are no documents in {folder} that can be read{why}")
 
     def __enter__(self) -> Self:
         return self
@@ -179,7 +180,7 @@ class Knowledge:
         Raises:
             NotFound: A path does not exist; nothing has been taken in.
         """
-        found = find(Path(path) for path in paths)
+        found = find((Path(path) for path in paths), without=self.path.resolve())
         with self._writing() as manifest:
             update = Update(manifest, self, self.readers, tenant=tenant, metadata=metadata, progress=progress)
             self.report = update.files(found)
@@ -198,14 +199,20 @@ class Knowledge:
         return self.report
 
     def remove(self, *names: Path | str, tenant: str = "") -> int:
-        """Takes documents out, by uri, path or folder; how many there were."""
+        """Takes documents out, by uri, path or folder; how many there were.
+
+        Raises:
+            InputError: A name is empty.
+        """
+        if not all(str(name) for name in names):
+            raise InputError("an empty name names nothing; give uris, files or folders")
         if not self._folder.there:
             return 0
         with self._writing() as manifest, manifest.transaction():
             rows = manifest.assets(tenant)
             named = {row.uri for row in rows.values()} | rows.keys()
             exact = {str(name) for name in names}
-            files = {str(Path(name).expanduser().resolve()) for name in exact - named}
+            files = {place for name in exact - named for place in places_of(Path(name), rows)}
             folders = tuple(f"{file}{os.sep}" for file in files)
             gone = [
                 row
@@ -214,7 +221,7 @@ class Knowledge:
             ]
             for row in gone:
                 manifest.remove_asset(tenant, row.path)
-        return sum(row.reason is None for row in gone)
+        return sum(row.reason is None and row.mime_type != ARCHIVE for row in gone)
 
     def rebuild(self) -> None:
         """Makes the word index and the Chroma index anew from units and vectors; nothing is embedded again."""
@@ -268,7 +275,13 @@ class Knowledge:
         wanted = Wanted(k, tenant, where, kinds, mode, fusion, merge, per_asset)
         if not (asked.texts or asked.pictures) or not self._folder.there:
             return []
-        return self._searcher(rerank).search(asked, wanted)
+        while True:
+            searcher = self._searcher(rerank)
+            try:
+                return searcher.search(asked, wanted)
+            except StoreError:
+                if not searcher.closed:  # by another thread: that only means to open it again
+                    raise
 
     def scoped(self, *, tenant: str = "", where: Mapping[str, Any] | None = None) -> Scoped:
         """This store as one tenant sees it, held to a filter: what an agent is given that serves that tenant."""
@@ -343,10 +356,14 @@ class Knowledge:
 
     def _searcher(self, rerank: bool) -> Searcher:
         with self._guard:
-            for role, embedder in self._embedders():
-                if not is_ready(self._folder.reader, role, embedder):
+            version = self._folder.reader, self._folder.reader.version
+            if version != self._ready_at:
+                if not all(is_ready(version[0], role, embedder.fingerprint) for role, embedder in self._embedders()):
                     with self._writing():  # which has everything embedded by the embedder at hand
                         pass
+                if self._ready_at[0] is not self._folder.reader:
+                    self._searchers = {}
+                self._ready_at = self._folder.reader, self._folder.reader.version
             if rerank not in self._searchers:
                 reranker = self._reranker if rerank else None
                 self._searchers[rerank] = Searcher(
@@ -378,17 +395,3 @@ def store_of(folder: Path | str, root: Path | str | None = None) -> Path:
     name = re.sub(r"[^\w.-]+", "-", documents.name)[:40] or "documents"
     mark = hashlib.sha256(bytes(documents)).hexdigest()[:12]
     return Path(root or places.knowledge_dir()) / f"{name}-{mark}"
-
-
-def _transcriber(folder: str | None) -> Transcriber | None:
-    if folder is None:
-        return None
-    from mmagent.speech import load_transcriber
-
-    return load_transcriber(folder)
-
-
-def _read_words(picture: PILImage) -> str:
-    from mmagent.media.ocr import recognise, rows_of
-
-    return "\n".join(" ".join(piece["text"] for piece in row) for row in rows_of(recognise(picture)))

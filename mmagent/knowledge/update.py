@@ -19,15 +19,19 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from mmagent.errors import InputError
-from mmagent.knowledge.chunk import Passage, passages
+from mmagent.errors import InputError, ModelError
+from mmagent.knowledge.chunk import CHUNKER, Passage, passages
 from mmagent.knowledge.extract import Extract
+from mmagent.knowledge.filters import checked_tenant
 from mmagent.knowledge.find import Found, read_bytes, stamp_of
 from mmagent.knowledge.manifest import ARCHIVE, TEXT, AssetRow, Manifest
+from mmagent.knowledge.read import storable
 from mmagent.knowledge.report import IndexReport, Progress, Text
-from mmagent.knowledge.sources import MEMBER, Readers
+from mmagent.knowledge.sources import MEMBER, SHOWN_MEMBER, Readers
 from mmagent.knowledge.write import Embedders, Groups, Ready
 
+MAX_PASSAGES = 100_000
+"""Of one document; a library of books has as many."""
 _AHEAD = 8
 """Documents that are read ahead of the one that is embedded."""
 
@@ -55,10 +59,12 @@ class Update:
         progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._manifest, self._readers = manifest, readers
-        self._tenant, self._metadata = tenant, None if metadata is None else as_json(metadata)
+        self._tenant, self._metadata = checked_tenant(tenant), None if metadata is None else as_json(metadata)
         self._total, self._progress = 0, progress
-        self._groups = Groups(manifest, embedders, readers, tenant)
+        self._groups = Groups(manifest, embedders, readers, self._tenant)
         self._known: dict[str, AssetRow] = {}
+        self._folders: list[Path] = []
+        self._inside_of: dict[str, set[str]] = {}
         self._archives: list[AssetRow] = []
         self._skipped: list[tuple[str, str]] = []
         self._notes: list[tuple[str, str]] = []
@@ -66,7 +72,12 @@ class Update:
 
     def files(self, found: Found) -> IndexReport:
         """Brings files and folders up to date."""
+        self._folders = found.folders
         self._known, self._total = self._manifest.assets(self._tenant), len(found.files)
+        for path in self._known:
+            outer, _, member = path.partition(MEMBER)
+            if member:
+                self._inside_of.setdefault(outer, set()).add(path)
         self._skipped += found.skipped
         waiting: deque[tuple[AssetRow, bytes, Future[Extract]]] = deque()
         for file, uri in found.files.items():
@@ -88,8 +99,10 @@ class Update:
         """Takes texts in; one of the same name is replaced."""
         names: set[str] = set()
         for text in texts:
-            if not text.uri or text.uri in names:
-                what = f"two texts are called {text.uri!r}" if text.uri else "a text has no uri"
+            if not text.uri or text.uri in names or storable(text.uri) != text.uri:
+                what = (
+                    f"two texts are called {text.uri!r}" if text.uri in names else f"{text.uri!r} is no uri of a text"
+                )
                 raise InputError(f"{what}; give each a name of its own")
             names.add(text.uri)
             self._take_text(text)
@@ -114,34 +127,37 @@ class Update:
         """The documents of a file that have to be read; most often itself, if it has changed."""
         assert self._readers is not None
         known = self._known.get(str(file))
+        row = self._row(str(file), uri, b"", "")
         try:
-            same = known is not None and known.reading == self._readers.fingerprint(known.mime_type)
+            same = known is not None and known.reading == self._readers.fingerprint_of(known)
             if known and same and known.digest and known.stamp and known.stamp == stamp_of(file):
                 self._keep(known, uri)
                 return
-            limit, setting = self._readers.limit(file)
-            data, stamp = read_bytes(file, limit, setting)
+            data, stamp = read_bytes(file, self._readers.limit, self._within(file))
             row = self._row(str(file), uri, data, stamp)
-            if known and (known.digest, known.reading) == (row.digest, self._readers.fingerprint(known.mime_type)):
+            if known and same and known.digest == row.digest:
                 self._keep(replace(known, stamp=stamp), uri)
                 return
             row = replace(row, mime_type=self._readers.type_of(data, file.name))
         except InputError as error:
-            self._refuse(self._row(str(file), uri, b"", ""), str(error))
+            self._refuse(row, str(error))
             return
         row = replace(row, reading=self._readers.fingerprint(row.mime_type))
-        if row.mime_type == ARCHIVE:
-            yield from self._members(row, data)
-        else:
+        if row.mime_type != ARCHIVE:
             yield row, data, self._readers.submit(data, file.name)
+            return
+        try:
+            yield from self._members(row, data)
+        except InputError as error:
+            self._refuse(row, str(error))
 
     def _members(self, archive: AssetRow, data: bytes) -> Iterator[tuple[AssetRow, bytes, Future[Extract]]]:
         """The documents of an archive that have to be read. The archive counts as read once all of them are written."""
         assert self._readers is not None
-        self._put(Ready(replace(archive, digest="")))
+        self._put(Ready(replace(archive, digest=""), None, []))  # it may have been a document
         there = set()
         for name, content in self._readers.members(data):
-            row = self._row(archive.path + MEMBER + name, archive.uri + MEMBER + name, b"", "")
+            row = self._row(archive.path + MEMBER + name, archive.uri + SHOWN_MEMBER + name, b"", "")
             there.add(row.path)
             try:
                 if isinstance(content, str):
@@ -153,12 +169,11 @@ class Update:
                 self._refuse(row, str(error), archive.path)
                 continue
             known = self._known.get(row.path)
-            if known and (known.digest, known.reading) == (row.digest, row.reading):
+            if known and (known.digest, known.reading) == (row.digest, self._readers.fingerprint_of(known)):
                 self._keep(known, row.uri)
             else:
                 yield row, content, self._readers.submit(content, PurePath(name).name)
-        for path in self._inside(archive.path) - there:
-            self._removed += self._manifest.remove_asset(self._tenant, path)
+        self._remove(self._inside(archive.path) - there)
         self._archives.append(archive)
 
     def _finish(self, row: AssetRow, data: bytes, reading: Future[Extract]) -> None:
@@ -170,21 +185,29 @@ class Update:
         except InputError as error:
             self._refuse(row, str(error), parent)
             return
+        except ModelError as error:  # the next time it may do
+            self._refuse(replace(row, digest=""), str(error), parent)
+            return
         self._notes += [(row.uri, note) for note in extract.notes]
         found = passages(extract, PurePath(row.path).stem)
-        if not found:
-            self._refuse(row, "there is no text under its headings", parent)
+        if not 1 <= len(found) <= MAX_PASSAGES:
+            many = f"it has {len(found):,} passages and the limit is {MAX_PASSAGES:,}; split it"
+            self._refuse(row, many if found else "there is no text under its headings", parent)
             return
         title = extract.title or found[0].title.split(" > ")[0]
         known = self._known.get(row.path)
         self._updated += bool(known and known.reason is None)
         self._added += not (known and known.reason is None)
+        self._remove(self._inside(row.path))  # it may have been an archive
         row = replace(row, title=title, mime_type=extract.mime_type, reason=None)
         self._put(Ready(row, parent, found, data if extract.pictures else b""))
 
     def _take_text(self, text: Text) -> None:
-        row = self._row(TEXT + text.uri, text.uri, text.text.encode("utf-8", "surrogatepass"), "")
-        row = replace(row, title=text.title, metadata=as_json(text.metadata), reading=f"whole={text.whole}")
+        text = replace(text, text=storable(text.text), title=storable(text.title))
+        row = self._row(TEXT + text.uri, text.uri, text.text.encode(), "")
+        row = replace(
+            row, title=text.title, metadata=as_json(text.metadata), reading=f"chunker-{CHUNKER} whole={text.whole}"
+        )
         known = self._manifest.asset(self._tenant, row.path)
         if known and replace(known[1], added_at=row.added_at) == row:
             self._unchanged += 1
@@ -214,7 +237,8 @@ class Update:
                 self._skipped.append((row.uri, row.reason))
             elif row.mime_type != ARCHIVE:
                 self._unchanged += 1
-            now = replace(row, uri=uri + row.path.removeprefix(known.path), metadata=self._metadata or row.metadata)
+            name = row.path.removeprefix(known.path).replace(MEMBER, SHOWN_MEMBER, 1)
+            now = replace(row, uri=uri + name, metadata=self._metadata or row.metadata)
             if now != self._known[row.path]:
                 self._put(Ready(now, known.path if row is not known else None))
         self._kept += 1
@@ -227,20 +251,31 @@ class Update:
         self._skipped.append((row.uri, reason))
         known = self._known.get(row.path)
         self._removed += bool(known and known.reason is None)
-        reading = row.reading or self._readers.fingerprint(row.mime_type)
-        self._put(Ready(replace(row, reason=reason, reading=reading), parent, []))
+        self._remove(self._inside(row.path))
+        refused = replace(row, reason=reason)
+        self._put(Ready(replace(refused, reading=self._readers.fingerprint_of(refused)), parent, []))
+
+    def _within(self, file: Path) -> Path | None:
+        """The given folder that a file was found in."""
+        return next((folder for folder in self._folders if file.is_relative_to(folder)), None)
 
     def _inside(self, archive: str) -> set[str]:
-        return {path for path in self._known if path.startswith(archive + MEMBER)}
+        return self._inside_of.get(archive, set())
+
+    def _remove(self, paths: set[str]) -> None:
+        for path in paths:
+            if self._manifest.remove_asset(self._tenant, path):
+                self._removed += self._known[path].reason is None
 
     def _remove_gone(self, found: Found) -> None:
         """What is no longer in the given folders goes."""
         given = {str(file) for file in found.files}
-        folders = [f"{folder}{os.sep}" for folder in found.folders]
+        folders = tuple(f"{folder}{os.sep}" for folder in found.folders)
+        unread = tuple(f"{folder}{os.sep}" for folder in found.unread)  # nobody knows what is in them
         gone = [
             path
             for path in self._known
-            if MEMBER not in path and path not in given and any(path.startswith(folder) for folder in folders)
+            if MEMBER not in path and path not in given and path.startswith(folders) and not path.startswith(unread)
         ]
         with self._manifest.transaction():
             for path in gone:
@@ -269,7 +304,9 @@ def as_json(metadata: Mapping[str, Any]) -> str:
         InputError: Something in it is no JSON.
     """
     try:
-        return json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True, allow_nan=False)
+        written = json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True, allow_nan=False)
+        written.encode()
+        return written
     except (TypeError, ValueError) as error:
         raise InputError(
             f"metadata holds what JSON cannot ({error}); take texts, numbers, lists and mappings"

@@ -8,6 +8,7 @@ the system tells nothing any more of a folder that was deleted and made again, o
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mmagent.errors import NotFound, StoreError, StoreLocked
+from mmagent.knowledge.find import CHANGING
 
 if TYPE_CHECKING:
     from mmagent.knowledge.report import IndexReport, Progress
@@ -62,7 +64,7 @@ def watch(
         StoreError: The store cannot be written, or the system refuses to watch so many folders.
         KeyboardInterrupt: Ctrl-C, in the main thread. What was reported stays.
     """
-    watched = {Path(path).expanduser().absolute() for path in paths}
+    watched = {Path(os.path.expanduser(path)).absolute() for path in paths}  # Path's own raises for an unknown ~user
     for path in sorted(watched):
         if _look(path) is None:
             raise NotFound(f"there is no file or folder {path} to watch; check the path")
@@ -182,7 +184,8 @@ class _Watch:
         except NotFound as error:
             log.debug("a path went while it was read, and is looked at again: %s", error)
             return
-        self._behind.clear()
+        changing = any(reason == CHANGING for _, reason in report.skipped)
+        self._behind = set(there) if changing else set()
         self._places |= places
         self._tell(report)
 

@@ -112,6 +112,9 @@ class Groups:
     def _put_vectors(self, role: Role, embedder: Embedder, units: Iterable[str], vectors: NDArray[np.float32]) -> None:
         space = space_of(self._manifest, role, embedder, vectors)
         self._manifest.put_vectors(space, zip(units, vectors, strict=True))
+        found = self._manifest.space(role, embedder.fingerprint)
+        if found and not found[2] and not self._manifest.lacking(role, space, 0, 1):
+            self._manifest.keep_only(role, space)
 
     def _lacking(self, group: list[Ready], units: list[dict[str, Passage]]) -> tuple[dict[str, str], Any]:
         """Units without a vector: id to the text to embed, and id to the picture to look at with its document."""

@@ -111,7 +111,7 @@ class Transcriber:
         said = (
             (round(t0, 2), round(t1, 2), " ".join(tokenizer.decode(ids, skip_special_tokens=True).split()))
             for t0, t1, ids in pieces
-            if t0 * RATE < done
+            if round(t0 * RATE) < done  # as done is rounded: 16.06 * RATE is less than 256960
         )
         return [(t0, t1, text) for t0, t1, text in said if text and not _is_loop(text)], done
 

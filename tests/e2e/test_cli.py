@@ -192,7 +192,7 @@ def test_a_session_goes_on_and_is_listed(mmagent: Run) -> None:
 
 
 def test_index_and_search(mmagent: Run, policies: Path) -> None:
-    assert mmagent("index", policies).out.startswith("1 documents, 1 passages\n")
+    assert mmagent("index", policies).out.startswith("1 document, 1 passage\n")
     done = mmagent("search", "how long can I send it back", "--knowledge", policies)
     assert done.out.startswith("[1] Returns > Return window (returns.md)\n")
     assert "within 30 days" in done.out

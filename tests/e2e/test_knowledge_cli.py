@@ -21,6 +21,7 @@ import pytest
 
 from mmagent.cli.main import main
 from mmagent.knowledge import Knowledge
+from mmagent.knowledge.filters import KINDS
 
 RETURNS = "# Returns\n\n## Return window\n\nYou can return an item within 30 days of the purchase.\n"
 SHIPPING = "# Shipping\n\nStandard shipping costs 4.90 EUR.\n"
@@ -160,7 +161,22 @@ def test_what_cannot_be_indexed(
     assert re.search(says, line)
 
 
-def test_no_ocr_holds_for_one_command(mmagent: Run, policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-of-that-name/docs"])
+def test_a_name_that_no_file_can_have_is_not_there(mmagent: Run, policies: Path, name: str) -> None:
+    for arguments in (
+        ["index", name],
+        ["index", name, "--watch"],
+        ["index", name, "--store", policies / "store"],
+        ["search", "--image", name, "--knowledge", policies],
+        ["store", "stats", name],
+    ):
+        done = mmagent(*arguments)
+        assert (done.code, done.out) == (2, ""), done.err
+        (line,) = done.err.splitlines()
+        assert line.startswith("error: there is no ") and name in line
+
+
+def test_ocr_holds_for_one_command(mmagent: Run, policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mmagent.settings import settings
 
     seen = []
@@ -173,7 +189,11 @@ def test_no_ocr_holds_for_one_command(mmagent: Run, policies: Path, monkeypatch:
     monkeypatch.setattr(Knowledge, "add", noted)
     assert mmagent("index", policies, "--no-ocr", "--workers", "1").code == 0
     assert mmagent("index", policies).code == 0
-    assert seen == [(False, 1), (True, 2)]
+    monkeypatch.setenv("MMAGENT_OCR", "false")
+    settings.cache_clear()
+    assert mmagent("index", policies).code == 0
+    assert mmagent("index", policies, "--ocr").code == 0
+    assert seen == [(False, 1), (True, 2), (False, 2), (True, 2)]
 
 
 # search
@@ -209,6 +229,24 @@ def test_a_search_that_is_no_search(mmagent: Run, policies: Path) -> None:
     assert "there is no file" in done.err
 
 
+def test_an_unknown_kind_is_refused_with_those_that_there_are(mmagent: Run, policies: Path) -> None:
+    done = mmagent("search", "x", "--knowledge", policies, "--kind", "foo")
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith("error: --kind foo is no kind")
+    assert line.endswith("give one of text, speech, image, page, region, frame")
+    for kind in KINDS:
+        assert mmagent("search", "x", "--knowledge", policies, "--kind", kind).code == 0
+
+
+def test_a_search_says_what_is_left_out(mmagent: Run, policies: Path) -> None:
+    (policies / "blank.md").write_text(" \n")
+    done = mmagent("search", "shipping", "--knowledge", policies, "--json")
+    assert (done.code, len(done.json)) == (0, 2)
+    (line,) = done.err.splitlines()
+    assert line.startswith("note: blank.md is left out: ")
+
+
 def test_hits_say_where_they_stand_and_their_pages_are_written(mmagent: Run, pdf: Path, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -238,10 +276,22 @@ def test_a_store_is_looked_into(mmagent: Run, policies: Path) -> None:
     stats = mmagent("store", "stats", policies, "--json").json
     assert (stats["documents"], stats["units"], stats["search"]) == (2, 2, "exact")
     assert [(space["role"], space["dimension"], space["vectors"]) for space in stats["spaces"]] == [("text", 384, 2)]
-    assert "documents  2, 2 passages and pictures" in mmagent("store", "stats", policies).out
+    said = mmagent("store", "stats", policies).out
+    assert "documents  2, 2 passages and pictures\n" in said
+    assert "text: 2 vectors of 384 numbers, " in said
     rows = [line.split("\t") for line in mmagent("store", "list", policies).out.splitlines()]
     assert sorted(row[0] for row in rows) == ["more/shipping.md", "returns.md"]
     assert {asset["uri"] for asset in mmagent("store", "list", policies, "--json").json} == {row[0] for row in rows}
+
+
+def test_one_is_not_several(mmagent: Run, policies: Path) -> None:
+    (policies / "more" / "shipping.md").unlink()
+    (policies / "blank.md").write_text(" \n")
+    assert mmagent("index", policies).out.startswith("1 document, 1 passage\n")
+    said = mmagent("store", "stats", policies).out
+    assert "documents  1, 1 passage or picture; 1 file cannot be read\n" in said
+    assert "text: 1 vector of 384 numbers, " in said
+    assert mmagent("store", "rebuild", policies).out == "the indexes of 1 passage are built anew\n"
 
 
 def test_documents_are_taken_out(mmagent: Run, policies: Path) -> None:
@@ -298,9 +348,26 @@ def test_retrieval_is_measured(mmagent: Run, policies: Path, tmp_path: Path) -> 
     options = ("--knowledge", policies, "--questions", questions)
     done = mmagent("eval", "retrieval", *options, "-k", "1,2")
     assert done.code == 0, done.err
-    assert "recall@1" in done.out
-    assert mmagent("eval", "retrieval", *options, "--json").json
+    assert "| recall@1 | 1.0000 |" in done.out
+    assert "| citation precision | 1.0000 |" in done.out
+    assert done.err == ""
+    assert [row["cited"] for row in mmagent("eval", "retrieval", *options, "--json").json["rows"]] == [True, True]
     assert mmagent("eval", "retrieval", *options, "-k", "1,x").err.startswith("error: -k 1,x is no list of numbers")
+
+
+def test_documents_that_cannot_be_found_are_told_once(mmagent: Run, policies: Path, tmp_path: Path) -> None:
+    (policies / "blank.md").write_text(" \n")
+    questions = tmp_path / "questions.jsonl"
+    missing = [f"gone{number}.md" for number in range(7)]
+    rows = [{"query": "Shipping?", "relevant": ["more/shipping.md", "blank.md", *missing]}] * 2
+    questions.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    done = mmagent("eval", "retrieval", "--knowledge", policies, "--questions", questions, "--json")
+    assert (done.code, done.json["questions"]) == (0, 2)
+    left_out, *told, more = done.err.splitlines()
+    assert left_out.startswith("note: blank.md is left out: ")
+    assert [line.split()[1] for line in told] == ["blank.md", *missing[:4]]
+    assert all(line.startswith("note: ") and "not in the store" in line for line in told)
+    assert more == "note: 3 more documents of the questions are not in the store"
 
 
 # In a process of its own
@@ -386,7 +453,7 @@ def test_ctrl_c_keeps_what_is_taken_in(process: Callable[..., Process], mmagent:
     note, error = err.splitlines()
     assert note.endswith("documents are in; the same command goes on from there")
     assert error == "error: interrupted"
-    kept = int(note.split()[1])
+    kept = int(note.split()[1].replace(",", ""))
     assert 0 < kept < 6000
     assert mmagent("store", "verify", store).code == 0
     assert mmagent("store", "stats", store, "--json").json["documents"] == kept

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Deps = TypeVar("Deps", default=Any)
 
+_NUMBERING = threading.Lock()
+"""Held while a hit gets its number: calls that run at the same time share the list of hits."""
+
 
 class Searchable(Protocol):
     """What an agent looks things up in: a `Knowledge`, or what somebody may see of one (`Knowledge.scoped`)."""
@@ -122,8 +125,9 @@ class ToolContext(Generic[Deps]):
 
     def cite(self, hit: Hit) -> int:
         """The number of a search hit in this conversation: 1, 2, ...; the same hit has the same number."""
-        for number, known in enumerate(self.hits, start=1):
-            if known.id == hit.id:
-                return number
-        self.hits.append(hit)
-        return len(self.hits)
+        with _NUMBERING:
+            for number, known in enumerate(self.hits, start=1):
+                if known.id == hit.id:
+                    return number
+            self.hits.append(hit)
+            return len(self.hits)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from mmagent.errors import ModelError
+from mmagent.knowledge.embed.local import FolderEmbedder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +21,7 @@ _TEXTS, _PICTURES = 64, 16
 """In one forward pass."""
 
 
-class ClipEmbedder:
+class ClipEmbedder(FolderEmbedder):
     """CLIP, SigLIP or SigLIP 2 from a folder, through transformers. Safe for threads.
 
     Sources: arXiv 2103.00020, 2303.15343, 2502.14786.
@@ -32,21 +31,7 @@ class ClipEmbedder:
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``; by default the setting. On a GPU it runs in 16 bits.
     """
 
-    def __init__(self, folder: str | Path, *, device: str | None = None) -> None:
-        self.folder = Path(folder).expanduser()
-        self._device = device
-        self._loading, self._tokenizing = Lock(), Lock()
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the files that decide the vectors, and of how texts are padded.
-
-        Raises:
-            ModelError: A file cannot be read.
-        """
-        from mmagent.knowledge.embed.folder import hash_folder
-
-        return f"clip-{hash_folder(self.folder, 'SigLIP padded to its length without a mask, PIL, length 1')}"
+    _KIND, _FACTS = "clip", "SigLIP padded to its length without a mask, PIL, length 1"
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of length 1: ``[N, D]`` float32. What is longer than the model's limit (77 or 64 tokens) is cut.
@@ -90,9 +75,9 @@ class ClipEmbedder:
         return torch.stack([rows[index] for index in range(count)]).numpy()
 
     def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        opened = self._open()
+        opened: _Opened = self._open()
         cut = [text[: opened.limit * 64] for text in texts]
-        with self._tokenizing:  # it keeps how it pads as its own state
+        with self._tokenizing:
             made = opened.tokenizer(
                 cut,
                 padding="max_length" if opened.padded else "longest",
@@ -105,7 +90,7 @@ class ClipEmbedder:
         return {name: made[name].to(opened.model.device) for name in names if name in made}
 
     def _pixels(self, pictures: list[PILImage]) -> dict[str, torch.Tensor]:
-        opened = self._open()
+        opened: _Opened = self._open()
         made = opened.image_processor([picture.convert("RGB") for picture in pictures], return_tensors="pt")
         model = opened.model
         return {
@@ -113,12 +98,7 @@ class ClipEmbedder:
             for name, value in made.items()
         }
 
-    def _open(self) -> _Opened:
-        with self._loading:
-            return self._opened
-
-    @cached_property
-    def _opened(self) -> _Opened:
+    def _load(self) -> _Opened:
         return _Opened(self.folder, self._device)
 
 

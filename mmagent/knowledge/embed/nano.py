@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from mmagent.errors import ModelError
+from mmagent.knowledge.embed.local import FolderEmbedder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +20,7 @@ _CHARACTERS = 64
 """Characters that are looked at for each token the network takes."""
 
 
-class ContrastiveEmbedder:
+class ContrastiveEmbedder(FolderEmbedder):
     """A network of `mmagent.model` whose configuration has ``projection_dim``. Safe for threads.
 
     Args:
@@ -30,21 +28,7 @@ class ContrastiveEmbedder:
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``; by default the setting. It runs in float32.
     """
 
-    def __init__(self, folder: str | Path, *, device: str | None = None) -> None:
-        self.folder = Path(folder).expanduser()
-        self._device = device
-        self._loading, self._preparing = Lock(), Lock()
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the files that decide the vectors.
-
-        Raises:
-            ModelError: A file cannot be read.
-        """
-        from mmagent.knowledge.embed.folder import hash_folder
-
-        return f"contrastive-{hash_folder(self.folder, 'plain text without special tokens, whole picture')}"
+    _KIND, _FACTS = "contrastive", "plain text without special tokens, whole picture"
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of length 1: ``[N, E]`` float32. What is longer than the network's context is cut.
@@ -79,16 +63,11 @@ class ContrastiveEmbedder:
     def _encode(self, loaded: Any, texts: Sequence[str]) -> list[list[int]]:
         limit = loaded.context_length
         cut = [text[: limit * _CHARACTERS] or " " for text in texts]  # a vector needs a token
-        with self._preparing:  # the tokenizer keeps how it cuts as its own state
+        with self._tokenizing:
             made = loaded.tokenizer(cut, add_special_tokens=False, truncation=True, max_length=limit)
         return [list(ids) for ids in made["input_ids"]]
 
-    def _open(self) -> Any:
-        with self._loading:
-            return self._loaded
-
-    @cached_property
-    def _loaded(self) -> Any:
+    def _load(self) -> Any:
         from mmagent.engine.load import load, read_config
 
         config = read_config(self.folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from mmagent.errors import ConfigurationError, ModelError
+from mmagent.errors import MissingExtra, ModelError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,8 @@ class SentenceEmbedder:
         Raises:
             NotFound: The model is nowhere on this machine.
             ModelError: The model cannot be loaded or cannot embed these.
-            ConfigurationError: sentence-transformers is not installed, or the device is not on this machine.
+            MissingExtra: sentence-transformers is not installed.
+            ConfigurationError: The device is not on this machine.
         """
         prompts = self._open().prompts
         return self._encode(list(texts), next((name for name in _DOCUMENT if name in prompts), None))
@@ -114,10 +115,7 @@ class SentenceEmbedder:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise ConfigurationError(
-                f"the embedder {self._source} needs an optional dependency; "
-                "install it with: pip install 'sentence-transformers>=6'"
-            ) from error
+            raise MissingExtra(f"the embedder {self._source}", "embed") from error
         folder, place = self.folder, pick_device(self._device)
         _check(folder)
         with explained(folder):

@@ -140,11 +140,14 @@ class Indexes:
     def _open_chroma(self, manifest: Manifest, space: int, *, learn: bool) -> ChromaIndex:
         from mmagent.knowledge.index.chroma import ChromaIndex
 
-        role, fingerprint = next((role, name) for number, role, name, *_ in manifest.spaces() if number == space)
+        known = {number: (role, name) for number, role, name, *_ in manifest.spaces()}
+        if space not in known:
+            raise StoreError("the vectors of another embedder have taken the place of these; search again")
+        role, fingerprint = known[space]
         name = f"{fingerprint[:40]}__{_MODALITY[role]}"
         place: Path | str = self._server or self._folder / FOLDER / str(space)
         if self._server:
-            name = f"mmagent-{self._folder.name[-13:]}-{space}__{_MODALITY[role]}"
+            name = f"mmagent-{manifest.get_meta('store')}-{space}__{_MODALITY[role]}"
         return ChromaIndex(
             SpaceVectors(manifest, space), _Outbox(manifest, space), place, _collection_name(name), learn=learn
         )

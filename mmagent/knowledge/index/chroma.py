@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mmagent.errors import StoreError
+from mmagent.errors import StoreError, StoreLocked
 from mmagent.knowledge.index.exact import checked, contained
 from mmagent.knowledge.index.place import COLLECTION, ChromaFolder, ChromaServer
 from mmagent.knowledge.index.scan import best, exact_scores, make_block, nearest
@@ -134,6 +134,7 @@ class ChromaIndex:
                 self._place.check(error)
                 reason = str(error)
             if not self._learns:
+                self.close()  # so that whoever writes can have it learn
                 raise StoreError(f"the Chroma index in {self._place} cannot be used ({reason}); search exactly")
             log.warning("the Chroma index in %s is built anew: %s", self._place, reason)
             try:
@@ -169,6 +170,8 @@ class ChromaIndex:
             try:
                 self._open()
                 held = np.array(sorted(map(int, self._collection.get(include=[])["ids"])), dtype=np.int64)
+            except StoreLocked:
+                return []  # somebody else has it open, and looks after it
             except StoreError as error:
                 return [str(error)]
             except Exception as error:  # whatever Chroma raises

@@ -78,6 +78,9 @@ _ENDINGS = {
 _IN_PROCESS = frozenset({"text", "markdown", "table"})
 """Modules whose readers are Python only and take time and memory in proportion to the document."""
 
+_LARGE = 1_000_000
+"""Bytes from which even those are read elsewhere: it takes seconds."""
+
 _KIND = {"image": "max_image_bytes", "audio": "max_audio_bytes", "video": "max_video_bytes"}
 
 _log = logging.getLogger(__name__)
@@ -162,8 +165,8 @@ def read(data: bytes, name: str, options: Options) -> Extract:
         raise InputError(f"it could not be read ({type(error).__name__}); save it again or take another one") from error
     if not extract.text.strip() and not extract.pictures and mime_type.split("/")[0] not in ("audio", "video"):
         raise InputError("there is no text in it")
-    headings = [replace(heading, title=_storable(heading.title)) for heading in extract.headings]
-    text, title = _storable(extract.text), _storable(extract.title)
+    headings = [replace(heading, title=storable(heading.title)) for heading in extract.headings]
+    text, title = storable(extract.text), storable(extract.title)
     if mime_type in _READERS:  # the reader of a container knows better what is in it
         extract = replace(extract, mime_type=mime_type)
     return replace(extract, text=text, title=title, headings=headings)
@@ -200,7 +203,7 @@ def needs_worker(data: bytes, name: str) -> bool:
     Raises:
         InputError: It cannot be taken in.
     """
-    return _module(type_of(data, name)) not in _IN_PROCESS
+    return len(data) > _LARGE or _module(type_of(data, name)) not in _IN_PROCESS
 
 
 def refused(found: str, field: str, limit: int) -> InputError:
@@ -227,6 +230,6 @@ def _check_bytes(size: int, mime_type: str, options: Options) -> None:
         raise refused(f"{size:,} bytes", field, limit)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """The text without what no database takes; of the same length, so that spans still hold."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")

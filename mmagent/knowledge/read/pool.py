@@ -78,6 +78,14 @@ class ReaderPool:
         place = {"mime_type": mime_type, "page": page, "t0": t0}
         return self._enqueue({"op": "pixels", **place, "options": options.to_json()}, data)
 
+    def clip(self, data: bytes, options: Options, t0: float, t1: float) -> Future[bytes]:
+        """What is heard in a recording or video from one second to another, as `pixels.clip` makes it.
+
+        Raises:
+            RuntimeError: The pool is closed.
+        """
+        return self._enqueue({"op": "clip", "t0": t0, "t1": t1, "options": options.to_json()}, data)
+
     def close(self) -> None:
         """Ends all workers; what they were at fails, and what was waiting is cancelled."""
         with self._lock:
@@ -101,6 +109,11 @@ class ReaderPool:
 
     def _enqueue(self, header: dict[str, Any], body: bytes) -> Future[Any]:
         future: Future[Any] = Future()
+        if len(body) > frames.MAX_BYTES:
+            future.set_exception(
+                InputError(f"it has {len(body):,} bytes, and readers take {frames.MAX_BYTES:,}; split it")
+            )
+            return future
         with self._lock:
             if self._closed:
                 raise RuntimeError("the reader pool is closed")

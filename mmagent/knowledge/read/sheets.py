@@ -19,6 +19,7 @@ from mmagent.knowledge.read.compose import Composer
 if TYPE_CHECKING:
     from mmagent.knowledge.read import Options
 
+_SHEETS = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _CHART = re.compile(r"xl/charts/chart\d+\.xml")
 MAX_CELLS = 5_000_000
 """Of a workbook, empty ones between others included."""
@@ -36,7 +37,7 @@ def read_sheets(data: bytes, name: str, options: Options) -> Extract:
             composer = Composer()
             _values(composer, book)
             _charts(composer, data)
-            return composer.extract("application/vnd.ms-excel", book.properties.title or "")
+            return composer.extract(_SHEETS, book.properties.title or "")
         finally:
             book.close()
 

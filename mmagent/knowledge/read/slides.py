@@ -14,6 +14,7 @@ from mmagent.knowledge.read.compose import Composer, description
 if TYPE_CHECKING:
     from mmagent.knowledge.read import Options
 
+_SLIDES = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 _TEXT = "{http://schemas.openxmlformats.org/drawingml/2006/main}t"
 _PARAGRAPH = "{http://schemas.openxmlformats.org/drawingml/2006/main}p"
 _DIAGRAM = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}relIds"
@@ -36,7 +37,7 @@ def read_slides(data: bytes, name: str, options: Options) -> Extract:
     for number, slide in enumerate(presentation.slides, 1):
         with composer.page(number):
             _slide(composer, slide)
-    return composer.extract("application/vnd.ms-powerpoint", presentation.core_properties.title or "")
+    return composer.extract(_SLIDES, presentation.core_properties.title or "")
 
 
 def _slide(composer: Composer, slide: Any) -> None:

@@ -14,6 +14,7 @@ from mmagent.knowledge.read.compose import Composer, description, one_line
 if TYPE_CHECKING:
     from mmagent.knowledge.read import Options
 
+_WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MATH_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
 _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}docPr"
@@ -36,7 +37,7 @@ def read_word(data: bytes, name: str, options: Options) -> Extract:
     reader.blocks(document.element.body)
     for kind in ("footnotes", "endnotes"):
         reader.notes(document.part, kind)
-    return reader.composer.extract("application/msword", document.core_properties.title or "")
+    return reader.composer.extract(_WORD, document.core_properties.title or "")
 
 
 class _Reader:

@@ -61,6 +61,10 @@ def _answer(header: dict[str, Any], body: bytes) -> Frame:
         options = Options.from_json(header["options"])
         if header["op"] == "pixels":
             return {}, _png(body, header["mime_type"], header["page"], header["t0"], options)
+        if header["op"] == "clip":
+            from mmagent.knowledge.read.pixels import clip
+
+            return {}, clip(body, header["t0"], header["t1"])
         return frames.packed(read(body, header["name"], options))
     except InputError as error:
         spent = isinstance(error.__cause__, MemoryError)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
@@ -160,3 +163,31 @@ async def test_claims_may_rest_on_other_tools_and_nothing_is_judged_without_a_se
     assert [one.reason for one in (await asked.arun("?")).unsupported] == ["91 in no passage"]
     alone = Agent(ScriptedModel(["Rome has 91 hills."]), builtins=False, blobs=BlobStore(tmp_path))
     assert (await alone.arun("?")).unsupported == []
+
+
+class Meeting(list[Hit]):
+    """A list to which two threads add at the same moment, if they can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._barrier = Barrier(2, timeout=0.5)
+
+    def append(self, hit: Hit) -> None:
+        self._meet()
+        super().append(hit)
+        self._meet()
+
+    def _meet(self) -> None:
+        with suppress(BrokenBarrierError):  # they cannot
+            self._barrier.wait()
+
+
+@pytest.mark.parametrize(("cited", "numbers"), [([CALL, CALL], {1}), ([CALL, DRAWN], {1, 2})])
+def test_calls_at_the_same_time_number_their_passages_apart(cited: list[Hit], numbers: set[int]) -> None:
+    hits = Meeting()
+    contexts = [ToolContext(hits=hits), ToolContext(hits=hits)]
+    with ThreadPoolExecutor(2) as pool:
+        given = list(pool.map(lambda context, hit: context.cite(hit), contexts, cited))
+    assert set(given) == numbers
+    assert [hits[number - 1] for number in given] == cited
+    assert len(hits) == len(numbers)

@@ -15,6 +15,7 @@ from mmagent.events import (
     EVENTS,
     Citation,
     Event,
+    HistoryCompacted,
     MediaAdmitted,
     StepStarted,
     TextDelta,
@@ -155,6 +156,12 @@ def test_a_picture_that_a_tool_gives_is_told_by_its_size() -> None:
     )
     _, err = shown([event])
     assert "← [picture 20×10]" in err
+
+
+@pytest.mark.parametrize(("turns", "said"), [(1, "1 turn is now"), (2, "2 turns are now")])
+def test_turns_in_short_are_told(turns: int, said: str) -> None:
+    _, err = shown([HistoryCompacted(turns=turns, tokens_before=4100, tokens_after=900)])
+    assert err == f"the model's context is full; {said} in short (4,100 tokens became 900)\n"
 
 
 def test_data_cannot_drive_the_terminal() -> None:

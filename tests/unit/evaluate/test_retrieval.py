@@ -161,18 +161,21 @@ def test_no_questions_are_refused(tmp_path: Path) -> None:
 
 
 class Shelf:
-    """Finds for each query what it is told to, and quotes all of it."""
+    """Finds for each query what it is told to, and quotes all of it, or what it makes up."""
 
-    def __init__(self, found: Mapping[str, Sequence[str]]) -> None:
-        self.found = found
+    def __init__(self, found: Mapping[str, Sequence[str]], made_up: str | None = None) -> None:
+        self.found, self.made_up = found, made_up
         self.asked: list[tuple[str, int, Mode, int | None]] = []
 
     def search(self, query: str, k: int = 3, *, mode: Mode = "hybrid", per_asset: int | None = None) -> list[Hit]:
         self.asked.append((query, k, mode, per_asset))
         return [Hit(uri, f"{uri} has\n14 DAYS", "", uri, 0, 1, 0.0) for uri in self.found[query]]
 
+    def get(self, uri: str) -> list[Hit]:
+        return [Hit(uri, text, "", uri, 0, 1, 0.0) for text in ("Nothing here.", f"{uri} has\n14 DAYS")]
+
     def quote(self, hit: Hit, claim: str) -> str:
-        return hit.text
+        return hit.text if self.made_up is None else self.made_up
 
 
 def report() -> tuple[Shelf, Report]:
@@ -195,9 +198,33 @@ def test_evaluates() -> None:
         "nDCG@2": pytest.approx((1 + second) / 3),
         "MRR@2": pytest.approx((1 + 1 / 2) / 3),
         "answer in quote": 1 / 2,
+        "citation precision": 1 / 2,
     }
+    assert [row.cited for row in made.rows] == [True, False, None]
     assert [(row.rank, row.quoted) for row in made.rows] == [(1, True), (2, False), (None, None)]
     assert [row.query for row in made.worst] == ["three", "two"]
+
+
+@pytest.mark.parametrize(
+    ("relevant", "answer", "quote", "holds"),
+    [
+        ("a", None, "Nothing here.", True),
+        ("a", None, "Nothing there.", False),  # not its words
+        ("a", None, "here.\na has", False),  # of two passages
+        ("b", None, "Nothing here.", False),  # of another document than answers it
+        ("a", "14 days", "14 DAYS", True),
+        ("a", "14 days", "has\n14", True),
+        ("a", "14 days", "Nothing here.", False),  # of another place than answers it
+        ("a", "15 days", "14 DAYS", False),
+        ("a", "14 days", " ", None),
+    ],
+)
+def test_a_citation_holds_where_its_words_support_the_answer(
+    relevant: str, answer: str | None, quote: str, holds: bool | None
+) -> None:
+    made = evaluate(Shelf({"q": ["a"]}, quote), [Question("q", frozenset({relevant}), answer)])
+    assert made.rows[0].cited is holds
+    assert made.figures.get("citation precision") == (None if holds is None else float(holds))
 
 
 def test_reports_as_markdown_and_json() -> None:

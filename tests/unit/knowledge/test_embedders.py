@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmagent import nano
-from mmagent.errors import ConfigurationError, MMAgentError, ModelError, NotFound
+from mmagent.errors import MissingExtra, MMAgentError, ModelError, NotFound
 from mmagent.knowledge.embed import PictureEmbedder
 from mmagent.knowledge.embed.clip import ClipEmbedder
 from mmagent.knowledge.embed.langchain import LangChainEmbedder
@@ -242,7 +242,7 @@ def test_without_the_library_the_error_has_the_command(tmp_path: Path, monkeypat
     import sys
 
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(ConfigurationError, match="pip install 'sentence-transformers"):
+    with pytest.raises(MissingExtra, match=r"^the embedder .*install it with: pip install 'mmagent\[embed\]'$"):
         SentenceEmbedder(tmp_path).embed(["x"])
 
 

@@ -98,6 +98,13 @@ def test_a_document_is_one_passage_and_verbatim(store: KnowledgeVectorStore, tex
     assert texts(store.similarity_search(text[:200])) == [text]
 
 
+@pytest.mark.parametrize("name", ["a\0b", "lone \ud800"])
+def test_ids_that_no_database_takes_are_refused(store: KnowledgeVectorStore, name: str) -> None:
+    with pytest.raises(InputError, match="is no id of a document"):
+        store.add_texts(["zebra", "lion"], ids=["good", name])
+    assert store.similarity_search("zebra") == []  # none of them is taken in
+
+
 def test_ids_are_made_up_where_they_are_missing(store: KnowledgeVectorStore) -> None:
     names = store.add_documents([Document(id="given", page_content="zebra"), Document(page_content="lion")])
     assert names[0] == "given"

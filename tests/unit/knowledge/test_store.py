@@ -271,7 +271,7 @@ def test_no_query_is_invalid(policies: Path, embedder: Any, query: str) -> None:
         assert len(knowledge.search(query)) == 3
 
 
-@hypothesis_settings(max_examples=200)
+@hypothesis_settings(max_examples=200, deadline=None)
 @given(query=st.text())
 def test_no_text_at_all_is_an_invalid_lexical_query(query: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     from mmagent.knowledge.manifest import Manifest

@@ -170,3 +170,65 @@ def test_any_filter_finds_what_plain_python_would(
         knowledge.add_texts(Text(str(i), f"text {i}", metadata=one) for i, one in enumerate(facts))
         found = {int(hit.uri) for hit in knowledge.search("text", k=50, where=where)}
     assert found == {i for i, one in enumerate(facts) if matches(one, where)}
+
+
+def test_a_hit_of_a_document_that_was_removed_leads_to_nobody_elses(tmp_path: Path, embedder: Any) -> None:
+    from PIL import Image
+
+    for name in "ab":
+        Image.new("RGB", (40, 40), "white").save(tmp_path / f"{name}.png")
+    with Knowledge(tmp_path / "store", embedder=embedder) as knowledge:
+        knowledge.add(tmp_path / "a.png", tenant="acme")
+        (hit,) = knowledge.get(str(tmp_path / "a.png"), tenant="acme")
+        knowledge.remove(tmp_path / "a.png", tenant="acme")
+        knowledge.add(tmp_path / "b.png", tenant="globex")
+        with pytest.raises(InputError, match="not in the store"):
+            knowledge.picture(hit)
+        with pytest.raises(InputError, match="not in the store"):
+            knowledge.scoped(tenant="acme").picture(hit)
+
+
+def test_what_another_tenant_adds_while_a_search_runs_is_not_found(tmp_path: Path, embedder: Any) -> None:
+    with Knowledge(tmp_path / "store", embedder=embedder) as other, Knowledge(tmp_path / "store") as knowledge:
+        knowledge.embedder = embedder
+        other.add_texts([Text("public", "a text for all")])
+
+        class Meanwhile:
+            fingerprint = embedder.fingerprint
+
+            def embed(self, texts: Any) -> Any:
+                if texts == ["text"]:
+                    other.add_texts([Text("secret", "a secret text of globex")], tenant="globex")
+                return embedder.embed(texts)
+
+        knowledge.embedder = Meanwhile()
+        assert [hit.uri for hit in knowledge.search("text", k=9, tenant="acme")] == ["public"]
+
+
+def test_how_many_others_use_a_word_hides_nothing_from_a_tenant(
+    tmp_path: Path, embedder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmagent.knowledge.lexical._SMALL", 5)
+    with Knowledge(tmp_path / "store", embedder=embedder) as knowledge:
+        knowledge.add_texts((Text(str(n), f"invoice {n}") for n in range(20)), tenant="acme")
+        knowledge.add_texts([Text("mine", "an invoice of globex")], tenant="globex")
+        found = knowledge.search("invoice", tenant="globex", mode="lexical")
+        assert [hit.uri for hit in found] == ["mine"]
+
+
+@pytest.mark.parametrize("tenant", ["a\0b", "\ud800", 7])
+def test_what_is_no_tenant(store: Knowledge, tenant: Any) -> None:
+    with pytest.raises(InputError, match="tenant"):
+        store.search("book", tenant=tenant)
+    with pytest.raises(InputError, match="tenant"):
+        store.add_texts([Text("x", "y")], tenant=tenant)
+
+
+@pytest.mark.parametrize(
+    "choices", [{"mode": "magic"}, {"fusion": "sum"}, {"per_asset": 0}, {"kinds": "text"}, {"kinds": [1]}, {"k": 0}]
+)
+def test_what_is_no_search(store: Knowledge, choices: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        store.search("book", **choices)
+    with pytest.raises(InputError):
+        store.search(None)  # type: ignore[arg-type]

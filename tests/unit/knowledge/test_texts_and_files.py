@@ -16,6 +16,7 @@ import pytest
 from mmagent.errors import InputError, ModelError, StoreError
 from mmagent.knowledge import Knowledge, Progress, Text
 from mmagent.knowledge import find as find_module
+from mmagent.settings import settings
 
 V1 = Path(__file__).parents[2] / "data" / "knowledge" / "v1.sqlite3"
 
@@ -48,7 +49,7 @@ def test_texts_are_kept_whole_or_cut_replaced_and_removed(store: Knowledge, embe
 def test_texts_that_cannot_be_kept(store: Knowledge) -> None:
     with pytest.raises(InputError, match="two texts are called 'a'"):
         store.add_texts([Text("a", "x"), Text("a", "y")])
-    with pytest.raises(InputError, match="no uri"):
+    with pytest.raises(InputError, match="is no uri"):
         store.add_texts([Text("", "x")])
     with pytest.raises(InputError, match="JSON"):
         store.add_texts([Text("a", "x", metadata={"when": object()})])
@@ -132,9 +133,11 @@ def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_not(store: Knowle
     (folder / "in.txt").symlink_to(folder / "a.txt")
     (folder / "gone.txt").symlink_to(folder / "nothing.txt")
     (folder / "loop").symlink_to(folder)
+    (folder / "elsewhere").symlink_to(tmp_path)
     report = store.add(folder)
     assert dict(report.skipped) == {
-        "out.txt": "it is a link to a file outside the folder; give that file itself",
+        "out.txt": "it is a link out of the folder; give what it points to itself",
+        "elsewhere": "it is a link out of the folder; give what it points to itself",
         "gone.txt": "it is not a file",
     }
     assert report.added == 2 and all(hit.text == "Inside." for hit in store.search("password swordfish", 9))
@@ -298,3 +301,177 @@ def test_a_full_disk_leaves_the_store_as_it_was(store: Knowledge, policies: Path
         sqlite3.connect = real
     assert store.verify() == [] and store.stats().documents == 2
     assert store.search("refunds", 1)[0].uri == "returns.md"
+
+
+@pytest.mark.parametrize("content", [b"PK\3\4garbage", b"PK\3\4" + bytes(200)])
+def test_a_broken_archive_never_stops_the_rest(store: Knowledge, tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.zip").write_bytes(content)
+    (folder / "b.docx").write_bytes(content)
+    (folder / "c.md").write_text("It glows.")
+    report = store.add(folder)
+    assert report.added == 1 and [uri for uri, _ in report.skipped] == ["a.zip", "b.docx"]
+    assert store.search("glows", 1)[0].uri == "c.md" and store.verify() == []
+
+
+def test_an_archive_of_too_many_files_loses_what_it_had(
+    tmp_path: Path, embedder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pack(number: int) -> None:
+        with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+            for name in range(number):
+                archive.writestr(f"{name}.txt", f"text {name}")
+
+    monkeypatch.setenv("MMAGENT_MAX_ARCHIVE_FILES", "5")
+    settings.cache_clear()
+    pack(5)
+    with Knowledge(tmp_path / "store", embedder=embedder) as knowledge:
+        assert knowledge.add(tmp_path / "many.zip").added == 5
+        pack(6)
+        report = knowledge.add(tmp_path / "many.zip")
+        assert any("MMAGENT_MAX_ARCHIVE_FILES" in reason for _, reason in report.skipped)
+        assert knowledge.verify() == []
+
+
+def test_what_was_refused_for_a_limit_is_read_when_the_limit_is_raised(
+    tmp_path: Path, embedder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "long.txt").write_text("word " * 300)
+    for limit, added in (("1000", 0), ("1000", 0), ("10000", 1), ("1000", 0)):
+        monkeypatch.setenv("MMAGENT_MAX_DOCUMENT_BYTES", limit)
+        settings.cache_clear()
+        with Knowledge(tmp_path / "store", embedder=embedder) as knowledge:
+            report = knowledge.add(tmp_path / "long.txt")
+            assert (report.added, bool(report.skipped)) == (added, not added and not report.unchanged)
+
+
+@pytest.mark.parametrize("name", ["sale!", "a b\nc", "📄 docs", "text:", "x" * 200])
+def test_folders_and_files_of_any_name(store: Knowledge, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / f"{name[:80]}.md").write_text("It glows.")
+    (folder / "gone.md").write_text("It fades.")
+    assert store.add(folder).added == 2 and store.add(folder).unchanged == 2
+    (folder / "gone.md").unlink()
+    assert store.add(folder).removed == 1
+    assert [hit.text for hit in store.search("it", 9)] == ["It glows."]
+    assert store.remove(folder) == 1 and store.stats().units == 0
+
+
+def test_texts_with_characters_that_no_database_takes(store: Knowledge) -> None:
+    store.add_texts([Text("a", "before \0 after \ud800", title="\udfff")])
+    assert "\0" not in store.get("a")[0].text and store.verify() == []
+    with pytest.raises(InputError, match="uri"):
+        store.add_texts([Text("\ud800", "x")])
+    with pytest.raises(InputError, match="JSON"):
+        store.add_texts([Text("b", "x", metadata={"a": "\ud800"})])
+
+
+def test_a_model_that_fails_costs_one_file(tmp_path: Path, embedder: Any) -> None:
+    from PIL import Image
+
+    def broken(picture: Any) -> str:
+        raise ModelError("the model could not go on")
+
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "white").save(folder / "a.png")
+    (folder / "b.md").write_text("It glows.")
+    with Knowledge(tmp_path / "store", embedder=embedder, captioner=broken) as knowledge:
+        report = knowledge.add(folder)
+        assert report.added == 2
+        assert ("a.png", "it is not described: the model could not go on") in report.notes
+
+
+def test_kinds_that_there_are_none_of(store: Knowledge) -> None:
+    store.add_texts([Text("a", "x")])
+    with pytest.raises(InputError, match="there are text, speech, image"):
+        store.search("x", kinds=["foo"])
+
+
+def test_a_name_that_becomes_another_kind_of_document(store: Knowledge, tmp_path: Path) -> None:
+    file = tmp_path / "docs"
+
+    def pack() -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("in.txt", "It is packed.")
+
+    for name in ("a.txt", "b.txt"):
+        file = tmp_path / name
+        file.write_text("It is plain.")
+        assert store.add(file).added == 1
+        pack()
+        store.add(file)
+        assert [hit.text for hit in store.search("it", 9)] == ["It is packed."]
+        file.write_text("It is plain again.") if name == "a.txt" else file.write_bytes(b"\xff\xfe\xff")
+        store.add(file)
+        assert [hit.text for hit in store.search("it", 9)] == (["It is plain again."] if name == "a.txt" else [])
+        store.remove(file)
+    assert store.verify() == []
+
+
+def test_a_folder_that_cannot_be_looked_into_keeps_its_documents(
+    store: Knowledge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs" / "far").mkdir(parents=True)
+    (tmp_path / "docs" / "far" / "a.md").write_text("It glows.")
+    store.add(tmp_path / "docs")
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path).endswith("far"):
+            raise OSError(5, "Input/output error", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    report = store.add(tmp_path / "docs")
+    assert report.removed == 0 and len(report.skipped) == 1 and store.stats().documents == 1
+
+
+def test_an_empty_name_removes_nothing(store: Knowledge, policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add(policies)
+    monkeypatch.chdir(policies)
+    with pytest.raises(InputError, match="empty name"):
+        store.remove("")
+    assert store.stats().documents == 2 and store.remove(".") == 2
+
+
+def test_searching_goes_on_while_others_close_and_write(store: Knowledge, policies: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    store.add(policies)
+    with ThreadPoolExecutor(4) as threads:
+        searches = [threads.submit(store.search, f"refunds {n}") for n in range(200)]
+        for n in range(20):
+            store.close()
+            store.add_texts([Text(f"t{n}", f"text {n}")])
+        assert all(len(search.result(60)) == 3 for search in searches)
+
+
+def test_a_store_that_was_deleted_and_made_again(store: Knowledge, policies: Path, embedder: Any) -> None:
+    store.add(policies)
+    assert store.search("refunds")
+    shutil.rmtree(store.path)
+    assert store.search("refunds") == []
+    with Knowledge(store.path, embedder=embedder) as other:
+        other.add_texts([Text("new", "Something new.")])
+    assert [hit.uri for hit in store.search("something")] == ["new"]
+
+
+def test_of_each_document_one_though_the_first_has_the_best_of_all(store: Knowledge) -> None:
+    many = "".join(f"lamp {n} lamp. " * 100 for n in range(30))
+    store.add_texts(
+        [Text("many", many), *(Text(f"other{n}", f"a lamp {n} among words of other things") for n in range(4))]
+    )
+    assert len(store.get("many")) > 30
+    assert len({hit.uri for hit in store.search("lamp", 5, per_asset=1)}) == 5
+
+
+def test_one_file_is_the_whole_store(store: Knowledge, policies: Path, tmp_path: Path, embedder: Any) -> None:
+    store.add(policies)
+    assert store.search("refunds")
+    store.close()
+    (tmp_path / "copy").mkdir()
+    shutil.copy(store.path / "manifest.sqlite3", tmp_path / "copy")
+    assert Knowledge(tmp_path / "copy", embedder=embedder).stats().documents == 2

@@ -153,6 +153,14 @@ def test_the_next_window_begins_where_the_last_whole_segment_ended(scripted: Any
     assert heard == [30 * RATE, 14 * RATE]
 
 
+@pytest.mark.parametrize("end", [16.06, 16.22, 16.38])
+def test_words_that_are_heard_again_are_said_once_at_any_time(scripted: Any, end: float) -> None:
+    """Times whose samples, as floating point numbers, are a little less than whole."""
+    assert end * RATE < round(end * RATE)
+    transcriber, _ = scripted(said((0.0, "one", end), (end, "two", None)), said((0.0, "two", 9.0)))
+    assert [segment.text for segment in transcriber.segments(wav(noise(40)), "a.wav")] == ["one", "two"]
+
+
 def test_words_without_an_end_are_kept_where_nothing_follows(scripted: Any) -> None:
     transcriber, _ = scripted(said((0.0, "one", 2.0), (2.0, "two", None)))
     assert transcriber.segments(wav(noise(5)), "a.wav") == [Segment(0.0, 2.0, "one"), Segment(2.0, 5.0, "two")]

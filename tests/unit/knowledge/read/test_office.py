@@ -19,7 +19,10 @@ from pptx.util import Inches
 
 from mmagent.errors import InputError
 from mmagent.knowledge.extract import Extract
-from mmagent.knowledge.read import Options, needs_worker, read
+from mmagent.knowledge.read import Options, needs_worker, read, type_of
+from mmagent.knowledge.read.sheets import read_sheets
+from mmagent.knowledge.read.slides import read_slides
+from mmagent.knowledge.read.word import read_word
 from mmagent.settings import Settings
 
 OPTIONS = Options.of(Settings())
@@ -107,6 +110,12 @@ def test_word() -> None:
     )
     assert (extract.title, outline(extract)) == ("Handbook", [(1, "Returns"), (2, "Times")])
     assert extract.mime_type.endswith("wordprocessingml.document")
+
+
+@pytest.mark.parametrize(("reader", "make"), [(read_word, word), (read_slides, slides), (read_sheets, sheets)])
+def test_a_reader_says_the_type_that_leads_to_it(reader: Callable[..., Extract], make: Callable[[], bytes]) -> None:
+    data = make()
+    assert reader(data, "a", OPTIONS).mime_type == type_of(data, "a")
 
 
 def test_headings_stand_below_a_title() -> None:
