@@ -97,7 +97,7 @@ class Manifest:
         with self._explained():
             self._db.create_function("segmented", 1, segmented, deterministic=True)
         writing = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
-        for pragma in ("trusted_schema = ON", "mmap_size = 268435456", *(writing if write else ())):
+        for pragma in ("trusted_schema = ON", *(writing if write else ())):
             self.execute(f"PRAGMA {pragma}")
         version = self.schema_version
         if version > SCHEMA_VERSION:

@@ -51,8 +51,10 @@ class ChromaFolder:
             if folder != path:
                 shutil.rmtree(folder, ignore_errors=True)
         path.mkdir(exist_ok=True)
-        with closing(sqlite3.connect(path / "chroma.sqlite3")) as database:
-            database.execute("PRAGMA journal_mode = WAL")  # Chroma does not; the mode stays with the file
+        file = path / "chroma.sqlite3"
+        if not file.exists():  # later, a client of Chroma's own SQLite may not yet have let go of it
+            with closing(sqlite3.connect(file)) as database:
+                database.execute("PRAGMA journal_mode = WAL")  # Chroma does not; the mode stays with the file
         self._client = connect(path)
         self.max_batch = self._client.get_max_batch_size()
         return _collection(self._client, self._name)

@@ -154,4 +154,4 @@ class TestStore(StoreMachine.TestCase):
 
 
 class TestStoreWithChroma(ChromaMachine.TestCase):
-    settings = examples(20)
+    settings = examples(10)
