@@ -14,7 +14,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -28,7 +28,7 @@ from mmagent.knowledge.manifest import ARCHIVE, TEXT, AssetRow, Manifest
 from mmagent.knowledge.read import storable
 from mmagent.knowledge.report import IndexReport, Progress, Text
 from mmagent.knowledge.sources import MEMBER, SHOWN_MEMBER, Readers
-from mmagent.knowledge.write import Embedders, Groups, Ready
+from mmagent.knowledge.write import GROUP_SECONDS, Embedders, Groups, Ready
 
 MAX_PASSAGES = 100_000
 """Of one document; a library of books has as many."""
@@ -181,7 +181,7 @@ class Update:
         assert self._readers is not None
         parent = row.path.split(MEMBER)[0] if MEMBER in row.path else None
         try:
-            extract = self._readers.finished(reading.result(), data, PurePath(row.path).name)
+            extract = self._readers.finished(self._awaited(reading), data, PurePath(row.path).name)
         except InputError as error:
             self._refuse(row, str(error), parent)
             return
@@ -201,6 +201,13 @@ class Update:
         self._remove(self._inside(row.path))  # it may have been an archive
         row = replace(row, title=title, mime_type=extract.mime_type, reason=None)
         self._put(Ready(row, parent, found, data if extract.pictures else b""))
+
+    def _awaited(self, reading: Future[Extract]) -> Extract:
+        """What is read, once it is; what was read before it does not wait so long to be written."""
+        wait([reading], timeout=GROUP_SECONDS)
+        if not reading.done():
+            self._groups.flush()
+        return reading.result()
 
     def _take_text(self, text: Text) -> None:
         text = replace(text, text=storable(text.text), title=storable(text.title))

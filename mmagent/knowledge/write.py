@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _GROUP_BYTES = 64 * 1024 * 1024
 """Of documents whose pictures are still to be embedded; more are not kept in memory."""
-_GROUP_SECONDS = 5.0
+GROUP_SECONDS = 5.0
 """What was read waits no longer to be written."""
 
 
@@ -77,7 +77,7 @@ class Groups:
         self._group.append(ready)
         self._waiting_units += len(ready.passages or ())
         self._waiting_bytes += len(ready.data)
-        late = time.monotonic() - self._written_at > _GROUP_SECONDS
+        late = time.monotonic() - self._written_at > GROUP_SECONDS
         if late or self._waiting_units >= BATCH or self._waiting_bytes >= _GROUP_BYTES:
             self.flush()
         return self.empty
