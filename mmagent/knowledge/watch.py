@@ -110,11 +110,12 @@ class _Watch:
         self._left_out: set[tuple[str, str]] = set()
 
     def run(self) -> None:
+        looked = self._looks()
         while not self._stop.is_set():
-            begun = self._looks()
             for changed in self._changes():
-                looks = self._looks()
-                moved = {path for path in looks if looks[path] != begun[path]}
+                looks = self._looks()  # before they are read: what changes meanwhile differs at the next look
+                moved = {path for path in looks if looks[path] != looked[path]}
+                looked = looks
                 self._behind |= moved | {path for path in looks if self._touched(path, changed)}
                 self._catch_up()
                 if moved:

@@ -117,6 +117,28 @@ def test_a_file_that_editors_replace(watching: Callable[..., Watching], policies
         seen.until(lambda word=word: word in seen.knowledge.search(word, k=1)[0].text)  # type: ignore[misc]
 
 
+def test_a_file_that_is_replaced_again_while_it_is_taken_in(policies: Path, tmp_path: Path, embedder: object) -> None:
+    file, stop = policies / "returns.md", threading.Event()
+    words = iter(("zebra", "giraffe"))
+    reports: list[IndexReport] = []
+
+    def replaced(report: IndexReport) -> None:
+        reports.append(report)
+        if word := next(words, None):
+            (tmp_path / "swap").write_text(f"# Returns\n\nNo {word} is taken back.\n")
+            (tmp_path / "swap").replace(file)
+        else:
+            stop.set()
+
+    with Knowledge(tmp_path / "store", embedder=embedder) as knowledge:  # type: ignore[arg-type]
+        giving_up = threading.Timer(SECONDS, stop.set)
+        giving_up.start()
+        watch(knowledge, [file], replaced, stop)
+        giving_up.cancel()
+        assert [(report.added, report.updated) for report in reports] == [(1, 0), (0, 1), (0, 1)]
+        assert "giraffe" in knowledge.search("giraffe", k=1)[0].text
+
+
 def test_a_link_that_leads_elsewhere(watching: Callable[..., Watching], policies: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "other.md").write_text("# Other\n\nElsewhere.\n")
