@@ -27,7 +27,7 @@ from mmagent.engine.features import encode_picture, place_features
 from mmagent.engine.load import load
 from mmagent.testing import read_stories
 from mmagent.train.data import IGNORED, Encoder, render
-from mmagent.train.episodes import shop_episode
+from mmagent.train.shop.episodes import shop_episode
 
 STORIES = Path(__file__).parents[2] / "shared/data/weights_stories260K"
 BEGIN = 1

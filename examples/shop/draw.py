@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from mmagent.train import pictures
+from mmagent.train.draw import pictures
 
 HERE = Path(__file__).parent
 ITEMS = [("desk lamp", "48.90"), ("notebook", "6.50")]

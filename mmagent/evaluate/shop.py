@@ -1,7 +1,7 @@
 """The shop task, end to end: unseen cases through the real agent, with real pictures, OCR, search and tools.
 
-It knows what a right turn is, by `mmagent.train.shop.solve`, and nothing of how the model decodes it. A turn is right
-when each step calls the right tools with the right arguments, the answer is right word for word, and its citations
+It knows what a right turn is, by `mmagent.train.shop.world.solve`, and nothing of how the model decodes it. A turn is
+right when each step calls the right tools with the right arguments, the answer is right word for word, its citations
 point at the right sections. What OCR or search get wrong counts as wrong, too.
 """
 
@@ -26,9 +26,9 @@ from mmagent.errors import MMAgentError
 from mmagent.events import Event, StepStarted, ToolCalled, ToolFinished, TurnFinished
 from mmagent.knowledge import Knowledge
 from mmagent.media import BlobStore
-from mmagent.train.cases import draw_case
 from mmagent.train.data import render
-from mmagent.train.shop import Call, Case, Hits, Picture, Section, Step, Turn, section_on, solve
+from mmagent.train.shop.cases import draw_case
+from mmagent.train.shop.world import Call, Case, Hits, Picture, Section, Step, Turn, section_on, solve
 
 _MARK = re.compile(r"\[\d+\]")
 

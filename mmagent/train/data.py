@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from mmagent.train.episodes import DRILLS, LONG_DRILLS, POLICY_DRILLS, Episode, caption_drill, shop_episode
 from mmagent.train.recipes import Recipe
-from mmagent.train.shop import Picture
+from mmagent.train.shop.episodes import DRILLS, LONG_DRILLS, POLICY_DRILLS, Episode, caption_drill, shop_episode
+from mmagent.train.shop.world import Picture
 
 IGNORED = -100
 """The label of a position that does not count, as in torch's cross entropy."""
@@ -73,7 +73,7 @@ def moved(rng: random.Random, pixels: np.ndarray, most: int = 8) -> np.ndarray:
 
 def names_of(picture: Picture) -> Names:
     """What a picture shows, as numbers."""
-    from mmagent.train.pictures import COLORS, PRODUCTS
+    from mmagent.train.draw.pictures import COLORS, PRODUCTS
 
     if picture.kind != "product":
         return KINDS.index(picture.kind), IGNORED, IGNORED
@@ -93,7 +93,7 @@ def draw_book(side: int, per_kind: int, seed: int) -> dict[str, np.ndarray]:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    from mmagent.train.pictures import COLORS, PRODUCTS
+    from mmagent.train.draw.pictures import COLORS, PRODUCTS
 
     jobs = [
         (kind, side, 50, seed * 1000 + chunk)
@@ -109,7 +109,7 @@ def draw_book(side: int, per_kind: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def _draw(job: tuple[str, int, int, int]) -> np.ndarray:
-    from mmagent.train.cases import draw_picture
+    from mmagent.train.shop.cases import draw_picture
 
     shelf, side, count, seed = job
     rng = random.Random(f"{shelf} {seed}")
@@ -119,7 +119,7 @@ def _draw(job: tuple[str, int, int, int]) -> np.ndarray:
 
 def render(rng: random.Random, picture: Picture) -> Any:
     """The pixels of a picture of the shop world, as a ``PIL.Image``."""
-    from mmagent.train import pictures
+    from mmagent.train.draw import pictures
 
     if picture.kind == "receipt":
         return pictures.receipt(rng, **picture.fields)
@@ -199,7 +199,7 @@ class Stream(torch.utils.data.Dataset[list[Batch]]):
 
 def draw_any_picture(rng: random.Random) -> Picture:
     """A picture of any kind, products in most cases."""
-    from mmagent.train.pictures import COLORS, PRODUCTS
+    from mmagent.train.draw.pictures import COLORS, PRODUCTS
 
     kind = rng.choices(("receipt", "label", "unrelated", "product"), (1, 1, 2, 3))[0]
     if kind == "product":

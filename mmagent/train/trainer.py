@@ -20,9 +20,9 @@ from mmagent.model import MMAgentConfig, MMAgentForConditionalGeneration
 from mmagent.model.processor import build_processor
 from mmagent.model.tokenizer import train_tokenizer
 from mmagent.train.data import IGNORED, KINDS, Batch, Encoder, PictureBook, Stream, collate, names_of, normalise
-from mmagent.train.episodes import DRILLS, shop_episode
-from mmagent.train.pictures import COLORS, PRODUCTS
+from mmagent.train.draw.pictures import COLORS, PRODUCTS
 from mmagent.train.recipes import Recipe
+from mmagent.train.shop.episodes import DRILLS, shop_episode
 
 CHECK_EVERY, SAVE_EVERY = 200, 100
 """Steps."""

@@ -13,8 +13,8 @@ import pytest
 from mmagent import Agent, Image, LocalModel, Result
 from mmagent.evaluate.shop import evaluate
 from mmagent.events import ToolCalled
-from mmagent.train import pictures
-from mmagent.train import shop as world
+from mmagent.train.draw import pictures
+from mmagent.train.shop import world
 
 pytestmark = [pytest.mark.nano, pytest.mark.xdist_group("nano")]
 

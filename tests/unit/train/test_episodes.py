@@ -17,9 +17,9 @@ from mmagent.model.tokenizer import chat_template
 from mmagent.prompts import render
 from mmagent.testing import ScriptedModel, call
 from mmagent.testing.tiny import byte_tokenizer
-from mmagent.train import episodes, phrases
-from mmagent.train.cases import draw_case
-from mmagent.train.shop import Hits, solve
+from mmagent.train.shop import episodes, phrases
+from mmagent.train.shop.cases import draw_case
+from mmagent.train.shop.world import Hits, solve
 
 SHOP = Path(__file__).parents[3] / "examples" / "shop"
 

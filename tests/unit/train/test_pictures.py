@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmagent.errors import InputError
-from mmagent.train.pictures import COLORS, PRODUCTS, SCENES, parcel_label, product_photo, receipt, unrelated
+from mmagent.train.draw.pictures import COLORS, PRODUCTS, SCENES, parcel_label, product_photo, receipt, unrelated
 
 Draw = Callable[[random.Random], Image.Image]
 

@@ -35,7 +35,7 @@ def _topic(values: dict[str, Any]) -> Topic:
     return Topic(values["document"], values["headings"], values["says"], values["asked"], **numbers)
 
 
-_WORDS = tomllib.loads(files("mmagent.train").joinpath("phrases.toml").read_text(encoding="utf-8"))
+_WORDS = tomllib.loads(files("mmagent.train.shop").joinpath("phrases.toml").read_text(encoding="utf-8"))
 
 RETURN_WINDOW, EXCEPTIONS = _topic(_WORDS["return_window"]), _topic(_WORDS["exceptions"])
 TOPICS = tuple(map(_topic, _WORDS["topics"]))

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mmagent.train import phrases as p
-from mmagent.train.cases import draw_case, order_id, tracking_number
-from mmagent.train.shop import (
+from mmagent.train.shop import phrases as p
+from mmagent.train.shop.cases import draw_case, order_id, tracking_number
+from mmagent.train.shop.world import (
     NOT_IN_POLICIES,
     RETURN_QUERY,
     Call,

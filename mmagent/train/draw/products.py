@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from mmagent.train.drawing import RGB, Pen, round_points, shade
+from mmagent.train.draw.strokes import RGB, Pen, round_points, shade
 
 _METAL, _DARK, _PALE = (165, 168, 175), (60, 60, 66), (235, 235, 230)
 

@@ -12,10 +12,10 @@ import random
 from PIL import Image, ImageDraw
 
 from mmagent.errors import InputError
-from mmagent.train import drawing
-from mmagent.train.drawing import COLORS, RGB, Pen, any_color, shade, vary
-from mmagent.train.products import SHAPES
-from mmagent.train.scenes import SCENES
+from mmagent.train.draw import strokes
+from mmagent.train.draw.everyday import SCENES
+from mmagent.train.draw.products import SHAPES
+from mmagent.train.draw.strokes import COLORS, RGB, Pen, any_color, shade, vary
 
 __all__ = ["COLORS", "PRODUCTS", "SCENES", "parcel_label", "product_photo", "receipt", "unrelated"]
 
@@ -35,20 +35,20 @@ class _Sheet:
     def __init__(self, rng: random.Random, size: tuple[int, int], pad: int, tint: RGB) -> None:
         self.paper = Image.new("RGB", size, tint)
         self.draw = ImageDraw.Draw(self.paper)
-        self.rng, self.family, self.ink = rng, drawing.pick_family(rng), any_color(rng, 0, 50)
+        self.rng, self.family, self.ink = rng, strokes.pick_family(rng), any_color(rng, 0, 50)
         self.left, self.right, self.y = pad, size[0] - pad, pad
 
     def write(
         self, x: float, y: float, text: str, size: int, anchor: str, width: float, ink: RGB | None = None
     ) -> None:
         """Text at most `width` pixels wide, smaller than `size` where it must be."""
-        fitted = drawing.fit(self.family, size, text, width)
+        fitted = strokes.fit(self.family, size, text, width)
         self.draw.text((x, y), text, fill=ink or self.ink, font=fitted, anchor=anchor)
 
     def row(self, first: str, last: str, size: int, pitch: int) -> None:
         """Two texts of one size on the next row, at the left edge and at the right edge, well apart."""
         room = self.right - self.left - 3 * size
-        fitted = drawing.fit(self.family, size, first + last, room)
+        fitted = strokes.fit(self.family, size, first + last, room)
         self.draw.text((self.left, self.y), first, fill=self.ink, font=fitted, anchor="la")
         self.draw.text((self.right, self.y), last, fill=self.ink, font=fitted, anchor="ra")
         self.y += pitch
@@ -62,8 +62,8 @@ class _Sheet:
 
     def lay(self, background: RGB, size: tuple[int, int]) -> Image.Image:
         """The sheet on a background of that size, a little tilted and worn."""
-        ground = drawing.backdrop(self.rng, size, background)
-        return drawing.worn(self.rng, drawing.tilted(self.rng, self.paper, ground, 1.5))
+        ground = strokes.backdrop(self.rng, size, background)
+        return strokes.worn(self.rng, strokes.tilted(self.rng, self.paper, ground, 1.5))
 
 
 def receipt(
@@ -106,7 +106,7 @@ def receipt(
         sheet.write(middle, bottom - 76, rng.choice(_THANKS), 16, "ma", sheet.right - sheet.left)
     if rng.random() < 0.5:
         edge = rng.randint(sheet.left, sheet.paper.width // 3)
-        drawing.bars(rng, sheet.draw, (edge, bottom - 46, sheet.paper.width - edge, bottom - 14), sheet.ink, 2)
+        strokes.bars(rng, sheet.draw, (edge, bottom - 46, sheet.paper.width - edge, bottom - 14), sheet.ink, 2)
     return sheet.lay(any_color(rng, 60, 190), (width, height))
 
 
@@ -140,7 +140,7 @@ def parcel_label(rng: random.Random, *, carrier: str, tracking: str, to: str, da
         _matrix(rng, draw, right - 84, banner + 14, ink)
     top, bottom = max(sheet.y + 4, banner + 104), high - border - 52
     draw.line((border, top, wide - border, top), fill=ink, width=3)
-    drawing.bars(rng, draw, (left, top + 12, right, bottom), ink, rng.choice((2, 3)))
+    strokes.bars(rng, draw, (left, top + 12, right, bottom), ink, rng.choice((2, 3)))
     word = rng.choice(("Tracking", "Tracking:", "Tracking no", "TRACKING", "Tracking number"))
     sheet.write(left, bottom + 28, word, 18, "lm", (right - left) * 0.35)
     sheet.write(right, bottom + 28, tracking, rng.randint(24, 28), "rm", (right - left) * 0.55)
@@ -170,9 +170,9 @@ def product_photo(rng: random.Random, *, product: str, color: str) -> Image.Imag
     width = rng.randint(320, 480)
     height = min(480, max(320, round(width * rng.uniform(0.92, 1.08))))
     wall = any_color(rng, 70, 235)
-    while drawing.distance(wall, paint) < 130:
+    while strokes.distance(wall, paint) < 130:
         wall = any_color(rng, 40, 250)
-    image = drawing.backdrop(rng, (width, height), wall).resize((2 * width, 2 * height), Image.Resampling.NEAREST)
+    image = strokes.backdrop(rng, (width, height), wall).resize((2 * width, 2 * height), Image.Resampling.NEAREST)
     scale = min(width, height) * rng.uniform(0.62, 0.88)
     slack = [max(0.0, side - scale * 1.06) for side in (width, height)]
     centre = (width + rng.uniform(-1, 1) * slack[0], height + rng.uniform(-1, 1) * slack[1])
@@ -180,9 +180,9 @@ def product_photo(rng: random.Random, *, product: str, color: str) -> Image.Imag
     if rng.random() < 0.7:
         shadow.ellipse(0, 0, 0.75, 0.1, shade(wall, 0.7))
     SHAPES[product](rng, Pen(image, centre, scale, rng.uniform(-9, 9), rng.random() < 0.5), paint)
-    return drawing.worn(rng, image.reduce(2))
+    return strokes.worn(rng, image.reduce(2))
 
 
 def unrelated(rng: random.Random) -> Image.Image:
     """A picture that has nothing to do with a shop: a landscape, an animal, a chart, a page of text, and so on."""
-    return drawing.worn(rng, rng.choice(SCENES)(rng))
+    return strokes.worn(rng, rng.choice(SCENES)(rng))

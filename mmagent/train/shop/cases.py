@@ -6,9 +6,9 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from mmagent.train import phrases as p
-from mmagent.train.pictures import COLORS, PRODUCTS
-from mmagent.train.shop import Case, Intent, Kind, Picture, Section, Turn, expansions
+from mmagent.train.draw.pictures import COLORS, PRODUCTS
+from mmagent.train.shop import phrases as p
+from mmagent.train.shop.world import Case, Intent, Kind, Picture, Section, Turn, expansions
 
 
 def draw_case(rng: random.Random, *, held_out: bool = False) -> Case:

@@ -1,7 +1,7 @@
 """The shop world and the plan that is right for each case. It knows what should happen, no network and no dice.
 
-A `Case` is what a customer brings and what the shop's data and policies are; `mmagent.train.cases` draws them. `solve`
-is a generator: it yields the steps that an ideal assistant takes and is sent what each tool returned, so the same code
+A `Case` is what a customer brings and what the shop's data and policies are; `mmagent.train.shop.cases` draws them.
+`solve` is a generator: it yields the steps that an ideal assistant takes and is sent what each tool returned, so the same code
 writes training episodes (with simulated tools) and tells what was right in an evaluation.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mmagent.train import phrases as p
+from mmagent.train.shop import phrases as p
 
 Kind = Literal["receipt", "label", "product", "unrelated"]
 Intent = Literal[

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from PIL import Image, ImageDraw
 
-from mmagent.train import drawing
-from mmagent.train.drawing import COLORS, RGB, Pen, any_color, font, round_points, shade, vary
+from mmagent.train.draw import strokes
+from mmagent.train.draw.strokes import COLORS, RGB, Pen, any_color, font, round_points, shade, vary
 
 
 def _size(rng: random.Random, low: int = 320, high: int = 480) -> tuple[int, int]:
@@ -21,7 +21,7 @@ def _sky(rng: random.Random) -> tuple[Image.Image, Pen]:
     top, low = rng.choice(
         (((90, 160, 235), (200, 228, 250)), ((250, 150, 90), (255, 220, 150)), ((150, 160, 175), (215, 220, 226)))
     )
-    image = drawing.gradient((width * 2, height * 2), vary(rng, top), vary(rng, low))
+    image = strokes.gradient((width * 2, height * 2), vary(rng, top), vary(rng, low))
     return image, Pen(image, (width, height), max(width, height))
 
 
@@ -58,7 +58,7 @@ def _seaside(rng: random.Random) -> Image.Image:
 
 def _night(rng: random.Random) -> Image.Image:
     size = _size(rng)
-    image = drawing.gradient(size, (8, 10, 35), vary(rng, (40, 40, 90)))
+    image = strokes.gradient(size, (8, 10, 35), vary(rng, (40, 40, 90)))
     draw = ImageDraw.Draw(image)
     for _ in range(rng.randint(50, 150)):
         x, y, wide = rng.uniform(0, size[0]), rng.uniform(0, size[1]), rng.choice((0.6, 1, 1.6))
@@ -75,7 +75,7 @@ def _night(rng: random.Random) -> Image.Image:
 def _canvas(rng: random.Random, wall: RGB) -> tuple[Image.Image, Pen]:
     """A backdrop of 2 x size, and a pen for a subject somewhere in its middle."""
     width, height = _size(rng)
-    image = drawing.backdrop(rng, (width, height), wall).resize((2 * width, 2 * height), Image.Resampling.NEAREST)
+    image = strokes.backdrop(rng, (width, height), wall).resize((2 * width, 2 * height), Image.Resampling.NEAREST)
     centre = (width * rng.uniform(0.85, 1.15), height * rng.uniform(0.85, 1.15))
     return image, Pen(
         image, centre, min(width, height) * rng.uniform(0.6, 0.85), rng.uniform(-6, 6), rng.random() < 0.5
@@ -302,7 +302,7 @@ _WORDS = (
 
 def _page(rng: random.Random) -> Image.Image:
     width, height = size = rng.randint(400, 520), rng.randint(480, 640)
-    image, family = Image.new("RGB", size, (254, 253, 248)), drawing.pick_family(rng)
+    image, family = Image.new("RGB", size, (254, 253, 248)), strokes.pick_family(rng)
     draw, small, y = ImageDraw.Draw(image), rng.randint(12, 16), 40
     draw.text((40, y - 14), "Chapter " + str(rng.randint(1, 30)), fill=(20, 20, 20), font=font(family, small + 8))
     y += 36
@@ -311,7 +311,7 @@ def _page(rng: random.Random) -> Image.Image:
         last = rng.random() < 0.12
         length = int((width - 80) / (small * 0.56) * (rng.uniform(0.3, 0.8) if last else 1))
         draw.text(
-            (40, y), words[:length], fill=(30, 30, 30), font=drawing.fit(family, small, words[:length], width - 76)
+            (40, y), words[:length], fill=(30, 30, 30), font=strokes.fit(family, small, words[:length], width - 76)
         )
         y += int(small * (2.2 if last else 1.45))
     return image

@@ -1,0 +1,1 @@
+"""The shop world: its words, its cases, and what is right in each."""
