@@ -233,6 +233,7 @@ class Readers:
 
 
 def transcriber_of(folder: str | None) -> Transcriber | None:
+    """The speech model in a folder; None where none is set, and recordings then cannot be taken in."""
     if folder is None:
         return None
     from mmagent.speech import load_transcriber

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import VectorStore
-from langchain_tests.integration_tests import RetrieversIntegrationTests
 from langchain_tests.integration_tests.vectorstores import VectorStoreIntegrationTests
 
 from mmagent.knowledge import Knowledge
 from mmagent.knowledge.embed.langchain import LangChainEmbedder
-from mmagent.knowledge.langchain import KnowledgeRetriever, KnowledgeVectorStore
+from mmagent.knowledge.langchain import KnowledgeVectorStore
 
 
 class OverKnowledge(VectorStoreIntegrationTests):
@@ -43,27 +41,3 @@ class TestDense(OverKnowledge):
 
     mode = "dense"
     tenant = "acme"
-
-
-class TestRetriever(RetrieversIntegrationTests):
-    """The retriever's suite, over documents that came through the vector store."""
-
-    @pytest.fixture(autouse=True)
-    def opened(self, tmp_path: Path) -> Iterator[None]:
-        embedder = LangChainEmbedder(VectorStoreIntegrationTests.get_embeddings())
-        with Knowledge(tmp_path, embedder=embedder) as self.knowledge:
-            texts = [f"Lamps go back within {number + 10} days." for number in range(5)]
-            KnowledgeVectorStore(self.knowledge).add_texts(texts)
-            yield
-
-    @property
-    def retriever_constructor(self) -> type[BaseRetriever]:
-        return KnowledgeRetriever
-
-    @property
-    def retriever_constructor_params(self) -> dict[str, Any]:
-        return {"knowledge": self.knowledge}
-
-    @property
-    def retriever_query_example(self) -> str:
-        return "When do lamps go back?"
