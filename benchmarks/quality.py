@@ -26,8 +26,9 @@ from mmagent.engine.decoder.network import Insets, Part
 from mmagent.engine.features import encode_picture, place_features
 from mmagent.engine.load import load
 from mmagent.testing import read_stories
-from mmagent.train.data import IGNORED, Encoder, render
-from mmagent.train.shop.episodes import shop_episode
+from mmagent.train.encode import Encoder
+from mmagent.train.packing import IGNORED
+from mmagent.train.sources.shop import shop
 
 STORIES = Path(__file__).parents[2] / "shared/data/weights_stories260K"
 BEGIN = 1
@@ -48,13 +49,15 @@ def write_stories(network: NativeNetwork, count: int) -> Iterator[Text]:
 
 def shop_cases(loaded: Any, count: int) -> Iterator[Text]:
     """Cases with held-out wordings and fresh values."""
-    encoder = Encoder(loaded.tokenizer, loaded.processor.image_seq_length)
-    rng = random.Random("quality")
+    vision = loaded.model.config.vision_config
+    side = int(vision.image_size)
+    encoder = Encoder(loaded.tokenizer, loaded.processor.image_seq_length, side, side // int(vision.patch_size))
+    rng, draw = random.Random("quality"), shop()
     for _ in range(count):
-        episode = shop_episode(rng)
-        ids, labels = encoder.encode(episode)
-        features = [encode_picture(loaded, render(rng, picture)) for picture in episode.pictures]
-        yield ids[:-1], labels[1:], place_features(loaded, ids, features)[1]
+        sample = draw(rng)
+        row = encoder.encode(sample).row
+        features = [encode_picture(loaded, shown.image) for shown in sample.pictures]
+        yield row.ids[:-1], row.labels[1:], place_features(loaded, row.ids, features)[1]
 
 
 def perplexity(network: NativeNetwork, texts: Iterable[Text]) -> float:

@@ -19,18 +19,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmagent.agent import Agent
+from mmagent.agent import Agent, Tool
 from mmagent.chat.protocol import ChatModel
 from mmagent.content import Image
 from mmagent.errors import MMAgentError
 from mmagent.events import Event, StepStarted, ToolCalled, ToolFinished, TurnFinished
 from mmagent.knowledge import Knowledge
+from mmagent.knowledge.embed import embedder_of
 from mmagent.media import BlobStore
-from mmagent.train.data import render
+from mmagent.settings import settings
+from mmagent.train.sample import Tool as Signature
 from mmagent.train.shop.cases import draw_case
-from mmagent.train.shop.world import Call, Case, Hits, Picture, Section, Step, Turn, section_on, solve
+from mmagent.train.shop.episodes import declines
+from mmagent.train.shop.pictures import render
+from mmagent.train.shop.tools import draw_distractors
+from mmagent.train.shop.world import (
+    Call,
+    Case,
+    Hits,
+    Intent,
+    Picture,
+    Section,
+    Step,
+    Turn,
+    lacking,
+    section_on,
+    solve,
+)
 
 _MARK = re.compile(r"\[\d+\]")
+GROUPS: dict[Intent, str] = {
+    "return": "returns", "status": "delivery status", "policy": "policies", "price": "products", "stock": "products",
+    "look": "products", "calculate": "sums and dates", "today": "sums and dates", "elsewhere": "declines",
+    "beyond": "declines", "greeting": "small talk", "thanks": "small talk", "goodbye": "small talk",
+    "about": "small talk",
+}  # fmt: skip
+"""What a case is counted under, by its first turn's intent."""
+MISSING = "asks for what is missing"
+"""What a case is counted under whose first turn lacks what it is about."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer, and the texts that it may state things from: instructions, questions and results so far."""
+
+    answer: str
+    sources: str
 
 
 @dataclass(frozen=True)
@@ -42,6 +76,10 @@ class Outcome:
     """The first turn's intent and picture, e.g. ``return receipt``."""
     wrong: str = ""
     """What was wrong, in words; empty when all was right."""
+    group: str = ""
+    """What the case is counted under."""
+    said: tuple[Said, ...] = ()
+    """The turns' answers, up to the first that was wrong."""
 
 
 def cases(count: int, seed: int) -> Iterator[tuple[str, Case]]:
@@ -52,19 +90,30 @@ def cases(count: int, seed: int) -> Iterator[tuple[str, Case]]:
 
 
 def evaluate(
-    model: ChatModel, tools_file: Path, *, count: int, seed: int, progress: Callable[[Outcome], None]
+    model: ChatModel,
+    tools_file: Path,
+    *,
+    count: int,
+    seed: int,
+    progress: Callable[[Outcome], None],
+    distractors: float = 0.4,
 ) -> list[Outcome]:
     """Run ``count`` cases.
 
     Args:
         model: The model under test.
         tools_file: The shop's tools; they read ``shop.json`` beside them.
+        count: How many cases.
+        seed: Decides the cases.
         progress: Is told each outcome as it comes.
+        distractors: The share of cases with one to five tools beside, which nothing needs.
     """
-    outcomes = []
+    outcomes, table = [], Table(model, tools_file)
     for name, case in cases(count, seed):
-        wrong = run_case(model, tools_file, case, random.Random(f"{name} pixels"))
-        outcomes.append(Outcome(name, kind_of(case), wrong))
+        rng = random.Random(f"{name} pixels")
+        beside = draw_distractors(random.Random(f"{name} tools"), distractors, of_trade=declines(case), held_out=True)
+        wrong, said = table.play(case, rng, beside)
+        outcomes.append(Outcome(name, kind_of(case), wrong, group_of(case), said))
         progress(outcomes[-1])
     return outcomes
 
@@ -76,22 +125,57 @@ def kind_of(case: Case) -> str:
     return f"{turn.intent} {given}"
 
 
-def run_case(model: ChatModel, tools_file: Path, case: Case, rng: random.Random) -> str:
-    """Play a case; returns what was wrong with it, or an empty string."""
-    with tempfile.TemporaryDirectory() as folder:
-        shop = build_shop(Path(folder), tools_file, case)
-        with Knowledge(Path(folder) / "store") as knowledge:
-            knowledge.add(shop / "policies")
-            agent = Agent(model, [shop / "tools.py"], knowledge=knowledge, blobs=BlobStore(Path(folder) / "blobs"))
-            for turn in case.turns:
-                shown = [Image(png(turn.picture, rng))] if turn.picture else []
-                try:
-                    result = agent.run(turn.text, *shown)
-                except MMAgentError as error:
-                    return f"{type(error).__name__}: {error}"
-                if wrong := judge(case, turn, result.events):
-                    return wrong
-    return ""
+def group_of(case: Case) -> str:
+    """What the case is counted under."""
+    turn = case.turns[0]
+    return MISSING if lacking(turn, turn.intent) else GROUPS[turn.intent]
+
+
+class Table:
+    """Where cases are played, one after the other: what is costly to make is made once.
+
+    Args:
+        model: The model under test.
+        tools_file: The shop's tools.
+    """
+
+    def __init__(self, model: ChatModel, tools_file: Path) -> None:
+        self._model, self._tools_file, self._embedder = model, tools_file, embedder_of(settings().embedder)
+
+    def play(self, case: Case, rng: random.Random, beside: Sequence[Signature] = ()) -> tuple[str, tuple[Said, ...]]:
+        """Play a case; returns what was wrong with it, or an empty string, and what was said."""
+        said: list[Said] = []
+        with tempfile.TemporaryDirectory() as folder:
+            shop = build_shop(Path(folder), self._tools_file, case)
+            with Knowledge(Path(folder) / "store", embedder=self._embedder) as knowledge:
+                knowledge.add(shop / "policies")
+                tools: list[Any] = [shop / "tools.py", *map(idle, beside)]
+                blobs = BlobStore(Path(folder) / "blobs")
+                agent = Agent(self._model, tools, knowledge=knowledge, blobs=blobs)
+                known = agent.system.text
+                for turn in case.turns:
+                    shown = [Image(png(turn.picture, rng))] if turn.picture else []
+                    try:
+                        result = agent.run(turn.text, *shown)
+                    except MMAgentError as error:
+                        return f"{type(error).__name__}: {error}", tuple(said)
+                    known = "\n".join([known, turn.text, *results_of(result.events)])
+                    said.append(Said(result.text, known))
+                    if wrong := judge(case, turn, result.events):
+                        return wrong, tuple(said)
+        return "", tuple(said)
+
+
+def idle(signature: Signature) -> Tool[..., Any]:
+    """A tool that is offered and does nothing."""
+    function = signature["function"]
+    return Tool.from_schema(function["name"], "", function["parameters"], lambda **_: "done", effect="read")
+
+
+def results_of(events: Sequence[Event]) -> list[str]:
+    """What the tools returned, as texts."""
+    blocks = [block for event in events if isinstance(event, ToolFinished) for block in event.content]
+    return [str(block["text"]) for block in blocks if block["type"] == "text"]
 
 
 def build_shop(folder: Path, tools_file: Path, case: Case) -> Path:
@@ -112,7 +196,7 @@ def build_shop(folder: Path, tools_file: Path, case: Case) -> Path:
 def png(picture: Picture, rng: random.Random) -> bytes:
     """The picture's file."""
     buffer = io.BytesIO()
-    render(rng, picture).save(buffer, "PNG")
+    render(rng, picture).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
@@ -166,9 +250,14 @@ def differ(wanted: Step, calls: list[Call]) -> str:
 def parse(case: Case, finish: ToolFinished) -> Any:
     """A tool's outcome as `solve` takes it."""
     text = "".join(block["text"] for block in finish.content if block["type"] == "text")
-    if finish.error is not None or finish.name in ("read_text", "today", "calculate"):
+    return text if finish.error is not None else read(case, finish.name, text)
+
+
+def read(case: Case, name: str, text: str) -> Any:
+    """A tool's result as `solve` takes it, from its words."""
+    if text.startswith("error:") or name in ("read_text", "today", "calculate"):
         return text
-    if finish.name != "search_knowledge":
+    if name != "search_knowledge":
         return json.loads(text)
     by_title = {section.title: section for section in case.sections}
     titles = [line.partition("] ") for line in text.splitlines() if line.startswith("[")]

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from mmagent.train.recipe import Recipe, load
+    from mmagent.train.sample import Mark, Sample, Shown
+    from mmagent.train.trainer import Progress, Watch, train
+
+__all__ = ["Mark", "Progress", "Recipe", "Sample", "Shown", "Watch", "load", "train"]
+
+_HOMES = {
+    "Mark": "mmagent.train.sample",
+    "Progress": "mmagent.train.trainer",
+    "Recipe": "mmagent.train.recipe",
+    "Sample": "mmagent.train.sample",
+    "Shown": "mmagent.train.sample",
+    "Watch": "mmagent.train.trainer",
+    "load": "mmagent.train.recipe",
+    "train": "mmagent.train.trainer",
+}
 
 
-def run(
-    recipe: str,
-    *,
-    out: Path,
-    seed: int = 0,
-    resume: bool = True,
-    steps: int | None = None,
-    progress: Callable[[str], None],
-) -> Path:
-    """Train a recipe; returns the directory of the trained model.
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
 
-    Args:
-        recipe: A name in `mmagent.train.recipes.RECIPES`.
-        out: Where checkpoints, metrics and the model go.
-        seed: Decides data and first weights.
-        resume: Go on from ``out``'s checkpoint if there is one.
-        steps: Train for another number of steps than the recipe's.
-        progress: Called with a line of text now and then.
-
-    Raises:
-        ConfigurationError: No recipe of that name.
-    """
-    from dataclasses import replace
-
-    from mmagent.train.recipes import recipe as find
-
-    chosen = find(recipe)
-    if steps is not None:
-        chosen = replace(chosen, steps=steps)
-    from mmagent.train.trainer import train
-
-    return train(chosen, out, seed=seed, resume=resume, progress=progress)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

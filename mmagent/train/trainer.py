@@ -1,308 +1,295 @@
-"""The training run: build, step, check, save, resume. It knows batches and a network, not what they are about."""
+"""The training run: prepare, step, check, save, resume. It knows batches and losses, not what they are about.
+
+Processes, devices and precision are accelerate's: ``accelerate launch -m mmagent train RECIPE`` runs on many.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import random
+import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn import functional as F
-from transformers.utils import logging as transformers_logging
 
 from mmagent.errors import ConfigurationError, ModelError
-from mmagent.model import MMAgentConfig, MMAgentForConditionalGeneration
 from mmagent.model.processor import build_processor
-from mmagent.model.tokenizer import train_tokenizer
-from mmagent.train.data import IGNORED, KINDS, Batch, Encoder, PictureBook, Stream, collate, names_of, normalise
-from mmagent.train.draw.pictures import COLORS, PRODUCTS
-from mmagent.train.recipes import Recipe
-from mmagent.train.shop.episodes import DRILLS, shop_episode
+from mmagent.train.checkpoints import Checkpoints
+from mmagent.train.encode import Batch, Encoder, collate
+from mmagent.train.lesson import Answers, Lesson
+from mmagent.train.network import prepare
+from mmagent.train.optimize import Average, freeze, optimizers, schedule
+from mmagent.train.packing import register
+from mmagent.train.recipe import Recipe
+from mmagent.train.stream import Stream
 
-CHECK_EVERY, SAVE_EVERY = 200, 100
+LOG_EVERY = 10
 """Steps."""
-NAMING_WEIGHT = 0.3
-"""Of `Naming` beside the loss of the words."""
+FORGET = 0.9
+"""Share of the running loss that a step keeps."""
 
 
-def build_tokenizer(recipe: Recipe, seed: int) -> Any:
-    """Learn the vocabulary from episodes of the recipe's own kind."""
-    from mmagent.testing.tiny import byte_tokenizer
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is."""
 
-    bytewise = byte_tokenizer()
-    rng = random.Random(f"{seed} tokenizer")
-
-    def texts() -> Any:
-        for _ in range(recipe.tokenizer_episodes):
-            episode = shop_episode(rng) if rng.random() < 0.8 else rng.choice(DRILLS)(rng)
-            yield bytewise.apply_chat_template(episode.messages, tools=episode.tools, tokenize=False)
-
-    return train_tokenizer(texts(), recipe.vocab_size)
+    step: int
+    steps: int
+    tokens: int
+    """Learnt from so far, over all processes."""
+    figures: dict[str, float]
+    """Losses and shares of the last steps, and learning rate and speed; after a check its shares, by source."""
 
 
-def build_model(recipe: Recipe, tokenizer: Any) -> MMAgentForConditionalGeneration:
-    """A network of the recipe's shape with random weights."""
-    from transformers import LlamaConfig, SiglipVisionConfig
+class Watch:
+    """Is told how a run goes; all methods may be left as they are."""
 
-    config = MMAgentConfig(
-        vision_config=SiglipVisionConfig(
-            hidden_size=recipe.vision_width,
-            intermediate_size=4 * recipe.vision_width,
-            num_hidden_layers=recipe.vision_layers,
-            num_attention_heads=4,
-            image_size=recipe.image_side,
-            patch_size=recipe.patch,
-            vision_use_head=False,
-        ),
-        text_config=LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=recipe.hidden_size,
-            intermediate_size=recipe.intermediate_size,
-            num_hidden_layers=recipe.layers,
-            num_attention_heads=recipe.heads,
-            num_key_value_heads=recipe.key_value_heads,
-            max_position_embeddings=recipe.context,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        ),
-        image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
-    )
-    model = MMAgentForConditionalGeneration(config)
-    model.set_attn_implementation(
-        "eager"
-    )  # on CPU, rows of a few hundred tokens: 1.4 times faster than sdpa, backward included
-    return model
+    def said(self, line: str) -> None:
+        """Something that takes time begins, or is worth a line."""
+
+    def stepped(self, progress: Progress) -> None:
+        """Some steps were taken."""
+
+    def checked(self, progress: Progress) -> None:
+        """The network was checked on fresh samples."""
 
 
-def optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside layers, AdamW for embeddings, norms and biases (K. Jordan, 2024)."""
-    matrices: list[torch.nn.Parameter] = []
-    others: list[torch.nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        inside = parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head"))
-        (matrices if inside else others).append(parameter)
-    muon = torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(others, lr=recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
+def train(recipe: Recipe, out: Path, *, resume: bool = True, watch: Watch | None = None, workers: int = 1) -> Path:
+    """Train ``recipe`` into ``out/model``; ``checkpoints/`` and ``metrics.jsonl`` lie beside it.
 
+    Args:
+        recipe: What to train.
+        out: The run's own folder.
+        resume: Go on from the newest checkpoint there.
+        watch: Is told how it goes.
+        workers: Processes that make batches ahead; 0 makes them in this one.
 
-def schedule(step: int, recipe: Recipe) -> float:
-    """Share of the peak learning rate at a step."""
-    steps, shares = zip(*recipe.schedule, strict=True)
-    return float(np.interp((step + 1) * steps[-1] / recipe.steps, steps, shares))
-
-
-@dataclass
-class Pass:
-    """What a forward pass over a batch came to."""
-
-    loss: torch.Tensor
-    """Summed cross entropy of the labels that count."""
-    wanted: torch.Tensor  # [M] the labels that count
-    got: torch.Tensor  # [M] the most likely token at each of them
-    seen: torch.Tensor | None  # [N, D_vision] the pictures, as the vision tower sees them
-
-
-def run(model: MMAgentForConditionalGeneration, batch: Batch) -> Pass:
-    """One forward pass, the head only where it counts."""
-    seen = None
-    embeddings = model.get_input_embeddings()(batch.input_ids)
-    if len(batch.pixels):
-        encoded = model.get_image_features(normalise(batch.pixels))
-        assert encoded.last_hidden_state is not None and encoded.pooler_output is not None
-        seen, features = encoded.last_hidden_state.mean(1), encoded.pooler_output
-        mask = (batch.input_ids == model.config.image_token_id).unsqueeze(-1)
-        embeddings = embeddings.masked_scatter(mask, features.to(embeddings.dtype))
-    hidden = model.get_decoder()(inputs_embeds=embeddings, use_cache=False).last_hidden_state[:, :-1]
-    labels = batch.labels[:, 1:]
-    counted = labels != IGNORED
-    logits = model.get_output_embeddings()(hidden[counted])  # [M, V]
-    loss = F.cross_entropy(logits.float(), labels[counted], reduction="sum")
-    return Pass(loss, labels[counted], logits.argmax(-1), seen)
-
-
-class Naming(torch.nn.Module):
-    """Names kind, colour and product of pictures from the vision tower alone: a help in training, not saved.
-
-    The words of an answer tell the vision tower little about what it should tell apart; this tells it directly.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.parts = (len(KINDS), len(COLORS), len(PRODUCTS))
-        self.head = torch.nn.Linear(width, sum(self.parts))
-
-    def forward(self, seen: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
-        """Summed cross entropy of ``names`` ``[N, 3]`` given pictures ``[N, D_vision]``."""
-        total = torch.zeros(())
-        for part, logits in enumerate(self.head(seen).float().split(self.parts, dim=-1)):
-            total = total + F.cross_entropy(logits, names[:, part], reduction="sum", ignore_index=IGNORED)
-        return total
-
-
-@torch.no_grad()
-def check(
-    model: MMAgentForConditionalGeneration, encoder: Encoder, book: PictureBook, seed: int, cases: int = 64
-) -> dict[str, float]:
-    """Share of fresh cases, and of their assistant messages, right token for token given the text before."""
-    rng = random.Random(f"{seed} check")
-    messages = right_messages = right_cases = 0
-    for _ in range(cases):
-        episode = shop_episode(rng)
-        ids, labels = encoder.encode(episode)
-        pictures = [(book.pick(rng, picture), names_of(picture)) for picture in episode.pictures]
-        made = run(model, collate([(ids, labels, pictures)], 0, book.side)[0])
-        wanted, got = made.wanted, made.got
-        ends = (wanted == encoder.end).nonzero().flatten().tolist()
-        spans = zip([0, *[end + 1 for end in ends]], [end + 1 for end in ends], strict=False)
-        right = [bool((wanted[a:b] == got[a:b]).all()) for a, b in spans]
-        messages, right_messages, right_cases = (
-            messages + len(right),
-            right_messages + sum(right),
-            right_cases + all(right),
-        )
-    return {"messages_right": right_messages / messages, "cases_right": right_cases / cases}
-
-
-def train(recipe: Recipe, out: Path, *, seed: int, resume: bool, progress: Callable[[str], None]) -> Path:
-    """Train ``recipe`` into ``out/model``; checkpoints and ``metrics.jsonl`` lie beside it.
+    Returns:
+        The directory of the model, as ``save_pretrained`` writes it.
 
     Raises:
+        ConfigurationError: The recipe does not fit the folder, or starts from what is not there.
         ModelError: The loss is not a number; the last good checkpoint is kept.
+        StoreError: A checkpoint cannot be written; the last one is kept.
     """
-    transformers_logging.disable_progress_bar()
-    torch.manual_seed(seed)
-    out.mkdir(parents=True, exist_ok=True)
-    progress("learning the vocabulary")
-    tokenizer = build_tokenizer(recipe, seed)
-    model = build_model(recipe, tokenizer)
-    encoder = Encoder(tokenizer, model.config.image_seq_length)
-    progress("drawing pictures")
-    book = PictureBook(
-        out / f"pictures-{recipe.image_side}-{recipe.pictures_per_kind}-{seed}.npz",
-        recipe.image_side,
-        recipe.pictures_per_kind,
-        seed,
-    )
-    state = _Run(recipe, model, encoder, book, out, seed)
-    first = state.load() if resume else 0
-    size = sum(p.numel() for p in model.parameters())
-    progress(f"training {size / 1e6:.1f}M parameters from step {first} to {recipe.steps}")
-    state.steps(first, progress)
-    model.bfloat16().save_pretrained(out / "model", max_shard_size="15MB")
-    build_processor(tokenizer, model.config).save_pretrained(out / "model")
-    return out / "model"
+    return Run(recipe, out, watch or Watch(), workers).go(resume=resume)
 
 
-class _Run:
+class Run:
     """The state of a run between steps."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: MMAgentForConditionalGeneration,
-        encoder: Encoder,
-        book: PictureBook,
-        out: Path,
-        seed: int,
-    ) -> None:
-        self.recipe, self.model, self.encoder, self.book, self.out, self.seed = recipe, model, encoder, book, out, seed
-        self.naming = Naming(recipe.vision_width)
-        self.optimizers = [*optimizers(model, recipe), torch.optim.AdamW(self.naming.parameters(), lr=recipe.adam_lr)]
-        self.peaks = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
+    def __init__(self, recipe: Recipe, out: Path, watch: Watch, workers: int) -> None:
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
+        self.recipe, self.out, self.watch, self.workers = recipe, out, watch, workers
+        self.accelerator = _accelerator(recipe)
+        out.mkdir(parents=True, exist_ok=True)
+        self.network, self.tokenizer = prepare(recipe, out.parent, watch.said)
+        self.network.set_attn_implementation({"text_config": register(), "vision_config": "sdpa"})
+        config = self.network.config
+        side = int(config.vision_config.image_size)
+        grid = side // int(config.vision_config.patch_size)
+        self.encoder = Encoder(self.tokenizer, config.image_seq_length, side, grid)
+        lesson = Lesson(self.network, recipe.losses)
+        freeze(lesson, recipe.train)
+        made = optimizers(lesson, recipe)
+        self.lesson, *self.optimizers = self.accelerator.prepare(lesson, *made)
+        self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.average = Average(self.bare, recipe.ema) if recipe.ema else None
+        if self.average:
+            self.accelerator.register_for_checkpointing(self.average)
+        self.checkpoints = Checkpoints(out / "checkpoints", _made_by(recipe))
         self.tokens = 0
+        self.running: dict[str, float] = {}
 
-    def steps(self, first: int, progress: Callable[[str], None]) -> None:
-        """Run all steps from ``first``."""
-        r = self.recipe
-        stream = Stream(r, self.encoder, self.book, self.seed)
-        remaining = torch.utils.data.Subset(stream, range(first, r.steps))
-        loader = torch.utils.data.DataLoader(remaining, batch_size=None, num_workers=1, prefetch_factor=4)
-        started, done, smooth = time.monotonic(), self.tokens, 0.0
+    @property
+    def bare(self) -> Lesson:
+        """The lesson without what wraps it for many processes."""
+        lesson: Lesson = self.accelerator.unwrap_model(self.lesson)
+        return lesson
+
+    def go(self, *, resume: bool) -> Path:
+        """Train to the end and save the model."""
+        first = 0
+        if resume:
+            first, state = self.checkpoints.load(self.accelerator)
+            self.tokens = state.get("tokens", 0)
+        size = sum(p.numel() for p in self.network.parameters())
+        self.watch.said(f"training {size / 1e6:.1f}M parameters from step {first} to {self.recipe.steps}")
+        self.steps(first)
+        return self.out / "model"
+
+    def steps(self, first: int) -> None:
+        """All steps from ``first``."""
+        recipe, accelerator = self.recipe, self.accelerator
+        stream = Stream(recipe, self.encoder, accelerator.process_index, accelerator.num_processes)
+        ahead: dict[str, Any] = {"num_workers": self.workers, "prefetch_factor": 3} if self.workers else {}
+        left = torch.utils.data.Subset(stream, range(first, recipe.steps))
+        loader: Any = torch.utils.data.DataLoader(left, batch_size=None, **ahead)
+        since, learnt = time.monotonic(), self.tokens
         for step, batches in enumerate(loader, first):
-            loss = self.step(step, batches)
-            smooth = loss if not smooth else 0.95 * smooth + 0.05 * loss
-            if (step + 1) % 20 == 0:
-                speed = (self.tokens - done) / (time.monotonic() - started)
-                self.log(
-                    progress, step=step + 1, loss=round(smooth, 4), tokens=self.tokens, tokens_per_second=round(speed)
-                )
-            if (step + 1) % CHECK_EVERY == 0:
-                self.model.train(False)
-                figures = check(self.model, self.encoder, self.book, self.seed)
-                self.model.train()
-                self.log(progress, step=step + 1, **{k: round(v, 3) for k, v in figures.items()})
-            if (step + 1) % SAVE_EVERY == 0 or step + 1 == r.steps:
-                self.save(step + 1)
+            self.follow(self.step(step, batches))
+            if (step + 1) % LOG_EVERY == 0 or step + 1 == recipe.steps:
+                speed = (self.tokens - learnt) / (time.monotonic() - since)
+                since, learnt = time.monotonic(), self.tokens
+                rate = schedule(step, recipe)
+                self.log(step + 1, self.running | {"rate": rate, "tokens_per_second": speed}, self.watch.stepped)
+            if (step + 1) % recipe.check_every == 0:
+                self.log(step + 1, self.check(), self.watch.checked)
+            if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
+                self.checkpoints.save(accelerator, step + 1, {"tokens": self.tokens})
+                self.save_model()
 
-    def step(self, step: int, batches: list[Batch]) -> float:
-        """One optimizer step; returns the mean loss per counted token."""
-        counted = sum(int((b.labels[:, 1:] != IGNORED).sum()) for b in batches)
-        shown = sum(len(b.pixels) for b in batches)
-        total = 0.0
-        for batch in batches:
-            with torch.autocast("cpu", torch.bfloat16):
-                made = run(self.model, batch)
-                loss = made.loss / counted
-                if made.seen is not None and step >= self.recipe.naming_from:
-                    loss = loss + NAMING_WEIGHT * self.naming(made.seen, batch.names) / shown
-            loss.backward()
-            total += made.loss.item()
-            self.tokens += int(batch.input_ids.ne(0).sum())
-        if total != total:
-            raise ModelError(
-                f"the loss of step {step} is not a number; lower the learning rate and resume from the last checkpoint"
-            )
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
-        for group, peak in zip(groups, self.peaks, strict=True):
-            group["lr"] = peak * schedule(step, self.recipe)
-        for optimizer in self.optimizers:
+    def step(self, step: int, batches: list[Batch]) -> dict[str, float]:
+        """One optimizer step; returns its losses and shares.
+
+        Raises:
+            ModelError: The loss is not a number; no weight was changed.
+        """
+        accelerator, losses = self.accelerator, self.recipe.losses
+        mine = torch.tensor([sum(b.counted for b in batches), sum(sum(b.packed.lengths) for b in batches)])
+        counted, tokens = accelerator.reduce(mine.to(accelerator.device), "sum").tolist()
+        figures: dict[str, list[float]] = defaultdict(list)
+        for index, batch in enumerate(batches):
+            last = index + 1 == len(batches)
+            with accelerator.no_sync(self.lesson) if not last else accelerator.autocast():
+                with accelerator.autocast():
+                    answers = self.lesson(batch)
+                    loss = losses.text * answers.text * accelerator.num_processes / max(1, counted)
+                    loss = loss + (losses.contrastive * answers.contrastive + losses.marks * answers.marks) / len(batches)
+                    if accelerator.num_processes > 1:  # each process must use every weight, or they wait for each other
+                        loss = loss + 0.0 * sum(p.sum() for p in self.bare.parameters() if p.requires_grad)
+                self._must_be_a_number(loss, step, index, batch)
+                accelerator.backward(loss)
+            _note(figures, answers, losses)
+        norm = accelerator.clip_grad_norm_(self.lesson.parameters(), self.recipe.clip)
+        share = schedule(step, self.recipe)
+        for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * share
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return total / counted
+        if self.average:
+            self.average.update(self.bare)
+        self.tokens += int(tokens)
+        means = {name: sum(values) / len(values) for name, values in figures.items() if values}
+        return means | {"gradient": float(norm)}
 
-    def log(self, progress: Callable[[str], None], **figures: Any) -> None:
-        """A line for the reader and one for ``metrics.jsonl``."""
+    def _must_be_a_number(self, loss: torch.Tensor, step: int, index: int, batch: Batch) -> None:
+        if math.isfinite(loss.item()):
+            return
+        steps = self.checkpoints.steps()
+        kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint was written yet"
+        raise ModelError(
+            f"the loss of step {step}, batch {index} (samples of {', '.join(sorted(set(batch.sources)))}) is not a number; "
+            f"{kept}; lower matrix_lr and other_lr, or look at these samples with: mmagent train preview"
+        )
+
+    def follow(self, figures: dict[str, float]) -> None:
+        """Keep running means."""
+        for name, value in figures.items():
+            if math.isfinite(value):
+                before = self.running.get(name, value)
+                self.running[name] = FORGET * before + (1 - FORGET) * value
+
+    def check(self) -> dict[str, float]:
+        """Share of the assistant's messages that are right token for token given the text before, by source.
+
+        On fresh samples: the same at every check, none of which training draws.
+        """
+        rng = random.Random(f"{self.recipe.seed} check")
+        stream = Stream(self.recipe, self.encoder)
+        right: dict[str, list[float]] = defaultdict(list)
+        self.bare.eval()
+        with self._averaged(), torch.no_grad(), self.accelerator.autocast():
+            for _ in range(self.recipe.check_samples):
+                example = stream.example(rng, self.recipe.steps - 1)
+                answers = self.bare(collate([example], self.encoder.side))
+                right[example.source] += _messages_right(answers, self.encoder.end)
+                for name, value in (("characters", answers.characters),):
+                    if math.isfinite(value):
+                        right[name].append(value)
+        self.bare.train()
+        return {f"right {name}": sum(values) / len(values) for name, values in sorted(right.items()) if values}
+
+    def _averaged(self) -> Any:
+        from contextlib import contextmanager
+
+        @contextmanager
+        def swapped() -> Any:
+            if self.average:
+                self.average.swap(self.bare)
+            try:
+                yield
+            finally:
+                if self.average:
+                    self.average.swap(self.bare)
+
+        return swapped()
+
+    def log(self, step: int, figures: dict[str, float], tell: Callable[[Progress], None]) -> None:
+        """A line of ``metrics.jsonl``, and word to whoever watches."""
+        if not self.accelerator.is_main_process:
+            return
+        rounded = {name: float(f"{value:.4g}") for name, value in figures.items()}
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(figures) + "\n")
-        progress("  ".join(f"{key} {value}" for key, value in figures.items()))
+            file.write(json.dumps({"step": step, "tokens": self.tokens, **rounded}) + "\n")
+        tell(Progress(step, self.recipe.steps, self.tokens, rounded))
 
-    def save(self, step: int) -> None:
-        """Write the checkpoint, whole or not at all."""
-        part = self.out / "checkpoint.part"
-        state = {
-            "step": step,
-            "made_by": self.made_by(),
-            "tokens": self.tokens,
-            "model": self.model.state_dict(),
-            "naming": self.naming.state_dict(),
-            "optimizers": [o.state_dict() for o in self.optimizers],
-        }
-        torch.save(state, part)
-        part.replace(self.out / "checkpoint.pt")
+    def save_model(self) -> None:
+        """Write the model as it is: the average of the weights where there is one, in bfloat16, in shards of 15 MB."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            part, folder = self.out / "model.part", self.out / "model"
+            with self._averaged():
+                state = {n: t.detach().to("cpu", torch.bfloat16) for n, t in self.network.state_dict().items()}
+                dtype, self.network.config.dtype = self.network.config.dtype, torch.bfloat16
+                self.network.save_pretrained(part, state_dict=state, max_shard_size="15MB")
+                self.network.config.dtype = dtype
+            build_processor(self.tokenizer, self.network.config).save_pretrained(part)
+            record = {"recipe": self.recipe.model_dump(mode="json"), "tokens": self.tokens}
+            (part / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+        self.accelerator.wait_for_everyone()
 
-    def made_by(self) -> dict[str, Any]:
-        """What a checkpoint must agree with to be taken up; the number of steps may change."""
-        return {**asdict(replace(self.recipe, steps=0)), "seed": self.seed}
 
-    def load(self) -> int:
-        """Take up the checkpoint, if there is one; returns the step to go on from."""
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
-            return 0
-        state = torch.load(path, weights_only=True)
-        if state["made_by"] != self.made_by():
-            raise ConfigurationError(f"{path} is of another recipe or seed; choose another folder, or start afresh")
-        self.model.load_state_dict(state["model"])
-        self.naming.load_state_dict(state["naming"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.tokens = state["tokens"]
-        return int(state["step"])
+def _note(figures: dict[str, list[float]], answers: Answers, losses: Any) -> None:
+    if len(answers.wanted):
+        figures["loss"].append(answers.text.item() / len(answers.wanted))
+    if losses.contrastive and math.isfinite(answers.matched):
+        figures["contrastive"].append(answers.contrastive.item())
+        figures["matched"].append(answers.matched)
+    if losses.marks and math.isfinite(answers.characters):
+        figures["marks"].append(answers.marks.item())
+        figures["characters"].append(answers.characters)
+
+
+def _messages_right(answers: Answers, end: int) -> list[float]:
+    ends = (answers.wanted == end).nonzero().flatten().tolist()
+    spans = zip([0, *(place + 1 for place in ends)], (place + 1 for place in ends), strict=False)
+    return [float((answers.wanted[a:b] == answers.got[a:b]).all()) for a, b in spans]
+
+
+def _made_by(recipe: Recipe) -> dict[str, Any]:
+    """What a checkpoint must agree with; how often is looked and saved may change."""
+    free = {"about", "steps", "check_every", "check_samples", "save_every", "on_bad_row"}
+    return {key: value for key, value in recipe.model_dump(mode="json").items() if key not in free}
+
+
+def _accelerator(recipe: Recipe) -> Any:
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise ConfigurationError("training needs accelerate; install it with: pip install 'mmagent[train]'") from error
+    return Accelerator(mixed_precision="bf16" if recipe.precision == "bf16" else "no")
+
+
+

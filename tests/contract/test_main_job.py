@@ -120,6 +120,8 @@ def test_no_answer_and_no_plan_is_in_the_code() -> None:
         world.UNRELATED,
         world.NO_NUMBER,
         world.ELSEWHERE,
+        world.ASK_PRODUCT,
+        "beyond me",
         world.RETURN_QUERY,
         "Plan: ",
         "days left",

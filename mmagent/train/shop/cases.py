@@ -7,16 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from mmagent.train.draw.pictures import COLORS, PRODUCTS
+from mmagent.train.shop import beyond
 from mmagent.train.shop import phrases as p
-from mmagent.train.shop.world import Case, Intent, Kind, Picture, Section, Turn, expansions
+from mmagent.train.shop.world import Case, Intent, Kind, Picture, Section, Turn, expansions, lacking
 
 
-def draw_case(rng: random.Random, *, held_out: bool = False) -> Case:
-    """A case from ``rng``; ``held_out`` draws wordings that training never sees."""
+def draw_case(rng: random.Random, *, held_out: bool = False, more: int = 0) -> Case:
+    """A case from ``rng``; ``held_out`` draws wordings that training never sees, ``more`` adds turns."""
     draw = _Drawer(rng, held_out)
-    return draw.case()
+    return draw.case(more)
 
 
+INCOMPLETE: tuple[Intent, ...] = ("stock", "price", "look", "calculate")
+"""What customers ask for without saying of what."""
 PICTURE_INTENTS: tuple[Intent, ...] = ("return", "return", "return", "status", "look", "price")
 
 
@@ -44,10 +47,10 @@ class _Drawer:
     def say(self, template: str) -> str:
         return p.phrase(self.rng, template, self.held_out)
 
-    def case(self) -> Case:
+    def case(self, more: int) -> Case:
         rng = self.rng
         self.policies()
-        turns = self.conversation()
+        turns = (*self.conversation(), *(self.next_turn() for _ in range(more)))
         for _ in range(rng.randint(1, 3)):  # orders that nobody asks about
             self.orders.setdefault(order_id(rng), self.order(p.item(rng)))
         for name in rng.sample(PRODUCTS, 4):
@@ -78,6 +81,8 @@ class _Drawer:
         rng = self.rng
         first = self.turn()
         draw = rng.random()
+        if first.intent in INCOMPLETE and lacking(first, first.intent) and draw < 0.6:
+            return (first, self.completion(first))
         if self.asks_number(first) and draw < 0.5:
             return (first, self.completion(first))
         if draw < 0.06:
@@ -95,39 +100,67 @@ class _Drawer:
 
     def turn(self) -> Turn:
         draw = self.rng.random()
-        if draw < 0.50:
+        if draw < 0.42:
             return self.with_picture(self.rng.choice(PICTURE_INTENTS))
-        if draw < 0.66:
+        if draw < 0.56:
             return self.with_number()
-        if draw < 0.71:
+        if draw < 0.60:
             return self.nothing_given()
-        if draw < 0.85:
+        if draw < 0.64:
+            return self.incomplete()
+        if draw < 0.82:
             return self.policy()
-        if draw < 0.90:
+        if draw < 0.87:
             return self.stock()
         return self.other()
 
+    def next_turn(self) -> Turn:
+        """A turn that needs nothing of what was said before."""
+        draw = self.rng.random()
+        if draw < 0.2:
+            return self.with_picture(self.rng.choice(PICTURE_INTENTS))
+        if draw < 0.4:
+            return self.with_number()
+        if draw < 0.75:
+            return self.policy()
+        return self.stock() if draw < 0.87 else self.other()
+
     def other(self) -> Turn:
         draw = self.rng.random()
-        if draw < 0.35:
+        if draw < 0.2:
             return self.small("elsewhere", p.SENTENCES["elsewhere"])
-        if draw < 0.5:
+        if draw < 0.4:
+            return self.beyond()
+        if draw < 0.55:
             return self.sum()
-        if draw < 0.62:
+        if draw < 0.66:
             return self.small("today", p.SENTENCES["ask_today"])
-        if draw < 0.74:
+        if draw < 0.78:
             return self.small("about", p.SENTENCES["about_you"])
-        if draw < 0.86:
+        if draw < 0.89:
             return self.small("greeting", p.SENTENCES["greeting"])
         return self.small("goodbye", p.SENTENCES["goodbye"])
+
+    def beyond(self) -> Turn:
+        kind = self.rng.choice(beyond.TEXT_KINDS)
+        return Turn(beyond.question(self.rng, kind, held_out=self.held_out), "beyond", beyond=kind)
+
+    def incomplete(self) -> Turn:
+        """A question that lacks what it is about."""
+        intent = self.rng.choice(INCOMPLETE)
+        asked = {"stock": "ask_stock_open", "price": "ask_price", "look": "ask_look_open"}
+        return Turn(self.dress(self.say(p.SENTENCES[asked.get(intent, "ask_calculate_open")])), intent)
 
     def small(self, intent: Intent, template: str) -> Turn:
         return Turn(self.say(template), intent)
 
     def sum(self) -> Turn:
+        return self.sum_in(p.SENTENCES["ask_calculate"])
+
+    def sum_in(self, template: str) -> Turn:
         rng = self.rng
         query = f"{rng.randint(2, 999)} {rng.choice('+-*/')} {rng.randint(2, 99)}"
-        return Turn(self.say(p.SENTENCES["ask_calculate"]).replace("<sum>", query), "calculate", query=query)
+        return Turn(self.say(template).replace("<sum>", query), "calculate", query=query)
 
     def ask(self, intent: Intent, item: str, *, named: bool) -> str:
         """The question, without greeting."""
@@ -278,11 +311,18 @@ class _Drawer:
         return Turn(self.dress(self.ask(intent, p.item(self.rng), named=True)), intent)
 
     def completion(self, first: Turn) -> Turn:
-        """The number or the receipt that the first turn lacked."""
+        """What the first turn lacked: a number, a receipt, a product, a picture or a sum."""
         rng = self.rng
         item = p.item(rng)
+        if first.intent == "calculate":
+            return self.sum_in(p.SENTENCES["give_sum"])
+        if first.intent == "look" or (first.intent in ("stock", "price") and rng.random() < 0.4):
+            kind: Kind = "product" if first.intent != "look" else rng.choice(("product", "receipt", "label"))
+            return Turn(self.say(p.SENTENCES["give_picture"]), "look", self.picture(kind, item))
+        if first.intent in ("stock", "price"):
+            return self.stock_of(item, p.SENTENCES["give_item"])
         if rng.random() < 0.4:
-            kind: Kind = rng.choice(("receipt", "receipt", "label"))
+            kind = rng.choice(("receipt", "receipt", "label"))
             return Turn(self.say(p.SENTENCES["give_picture"]), first.intent, self.picture(kind, item))
         code = order_id(rng)
         if rng.random() < 0.85:
@@ -295,7 +335,10 @@ class _Drawer:
             s.document == t.document and s.heading in expansions(t.headings) for s in self.sections)]  # fmt: skip
         missing = [t for t in p.TOPICS if t not in known]
         topic = rng.choice(known) if rng.random() < 0.9 else rng.choice(missing)
-        query = self.say(topic.asked)
+        template = topic.asked
+        if rng.random() < 0.15:
+            template = p.SENTENCES["ask_topic"].replace("<heading>", p.expand(rng, topic.headings).lower())
+        query = self.say(template)
         text = self.dress(query)
         kind: Kind = rng.choice(("receipt", "unrelated", "product"))
         picture = self.picture(kind, p.item(rng)) if rng.random() < 0.12 else None
@@ -305,11 +348,13 @@ class _Drawer:
         return Turn(text, "policy", picture, topic=topic, query=query)
 
     def stock(self) -> Turn:
+        return self.stock_of(p.item(self.rng), p.SENTENCES["ask_stock"])
+
+    def stock_of(self, item: str, template: str) -> Turn:
         rng = self.rng
-        item = p.item(rng)
         if rng.random() < 0.8:
             self.products[item] = {"price": p.price(rng), "in_stock": rng.choice((0, 1, 2, 3, 5, 8, 14, 25))}
-        return Turn(self.say(p.SENTENCES["ask_stock"]).replace("<item>", item), "stock", item=item)
+        return Turn(self.say(template).replace("<item>", item), "stock", item=item)
 
 
 def order_id(rng: random.Random) -> str:

@@ -1,6 +1,6 @@
 """The words of the shop world: what customers ask, what policies say. It knows text, no plans and no tools.
 
-The words stand in ``phrases.toml``. Alternatives are written ``{a|b|c}``, nested as needed. `phrase` draws one
+The words stand in ``phrases.toml`` and ``topics.toml``. Alternatives are written ``{a|b|c}``, nested as needed. `phrase` draws one
 expansion; every eighth, by hash, is held out: training never draws it, evaluation draws nothing else.
 """
 
@@ -11,10 +11,13 @@ import re
 import tomllib
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
-_INNERMOST = re.compile(r"\{([^{}]*)\}")
+_SIGN = re.compile(r"[{|}]")
+Tree: TypeAlias = "tuple[str | tuple[Tree, ...], ...]"
+"""A template: texts, and choices between templates, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,15 @@ def _topic(values: dict[str, Any]) -> Topic:
     return Topic(values["document"], values["headings"], values["says"], values["asked"], **numbers)
 
 
-_WORDS = tomllib.loads(files("mmagent.train.shop").joinpath("phrases.toml").read_text(encoding="utf-8"))
+def read_words(name: str) -> dict[str, Any]:
+    """The words in a file beside this one."""
+    return tomllib.loads(files("mmagent.train.shop").joinpath(name).read_text(encoding="utf-8"))
 
-RETURN_WINDOW, EXCEPTIONS = _topic(_WORDS["return_window"]), _topic(_WORDS["exceptions"])
-TOPICS = tuple(map(_topic, _WORDS["topics"]))
+
+_WORDS, _TOPICS = read_words("phrases.toml"), read_words("topics.toml")
+
+RETURN_WINDOW, EXCEPTIONS = _topic(_TOPICS["return_window"]), _topic(_TOPICS["exceptions"])
+TOPICS = tuple(map(_topic, _TOPICS["topics"]))
 ITEMS, SHOPS, CITIES, CARRIERS = (tuple[str, ...](_WORDS[key]) for key in ("items", "shops", "cities", "carriers"))
 MONTHS, STREETS = (tuple[str, ...](_WORDS[key]) for key in ("months", "streets"))
 FIRST_NAMES, LAST_NAMES = (tuple[str, ...](_WORDS[key]) for key in ("first_names", "last_names"))
@@ -53,10 +61,31 @@ _SYLLABLES: list[str] = _WORDS["syllables"]
 
 def expand(rng: random.Random, template: str) -> str:
     """One expansion of ``template``, at random."""
-    while (match := _INNERMOST.search(template)) is not None:
-        choice = rng.choice(match.group(1).split("|"))
-        template = template[: match.start()] + choice + template[match.end() :]
-    return template
+    return _speak(rng, _tree(template))
+
+
+def _speak(rng: random.Random, tree: Tree) -> str:
+    return "".join(part if isinstance(part, str) else _speak(rng, rng.choice(part)) for part in tree)
+
+
+@lru_cache(4096)
+def _tree(template: str) -> Tree:
+    stack: list[list[list[Any]]] = [[[]]]  # open choices, each with its alternatives so far
+    at = 0
+    for sign in _SIGN.finditer(template):
+        if text := template[at : sign.start()]:
+            stack[-1][-1].append(text)
+        at = sign.end()
+        if sign.group() == "{":
+            stack.append([[]])
+        elif sign.group() == "|" and len(stack) > 1:
+            stack[-1].append([])
+        elif sign.group() == "|":
+            stack[-1][-1].append("|")
+        else:
+            choice = tuple(tuple(alternative) for alternative in stack.pop())
+            stack[-1][-1].append(choice)
+    return (*stack[0][0], template[at:])
 
 
 def is_held_out(text: str) -> bool:
@@ -79,11 +108,16 @@ def price(rng: random.Random) -> str:
     return f"{whole}.{rng.choice(('00', '50', '90', '95', '99', '49'))} EUR"
 
 
+def made_up(rng: random.Random) -> str:
+    """A word that nobody has heard of."""
+    return "".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3)))
+
+
 def item(rng: random.Random) -> str:
     """The name of a product; now and then one that nobody has heard of, so that names are copied and not remembered."""
     if rng.random() < 0.15:
-        made_up = "".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3)))
-        return made_up if rng.random() < 0.5 else f"{made_up} {rng.choice(ITEMS).split()[-1]}"
+        name = made_up(rng)
+        return name if rng.random() < 0.5 else f"{name} {rng.choice(ITEMS).split()[-1]}"
     return rng.choice(ITEMS)
 
 

@@ -1,8 +1,8 @@
 """The shop world and the plan that is right for each case. It knows what should happen, no network and no dice.
 
 A `Case` is what a customer brings and what the shop's data and policies are; `mmagent.train.shop.cases` draws them.
-`solve` is a generator: it yields the steps that an ideal assistant takes and is sent what each tool returned, so the same code
-writes training episodes (with simulated tools) and tells what was right in an evaluation.
+`solve` is a generator: it yields the steps that an ideal assistant takes and is sent what each tool returned, so the
+same code writes training episodes (with simulated tools) and tells what was right in an evaluation.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mmagent.train.shop import phrases as p
+from mmagent.train.shop.beyond import BEYOND
 
 Kind = Literal["receipt", "label", "product", "unrelated"]
 Intent = Literal[
     "return", "status", "look", "price", "stock", "policy", "calculate", "today",
-    "greeting", "thanks", "goodbye", "about", "elsewhere",
+    "greeting", "thanks", "goodbye", "about", "elsewhere", "beyond",
 ]  # fmt: skip
 
 ASK_NUMBER = "Please send me your order number or a picture of the receipt."
+ASK_PRODUCT = "Which product do you mean? Please type its name or send a picture of it."
+ASK_PICTURE = "I see no picture. Please send one."
+ASK_SUM = "Which sum shall I calculate?"
 UNRELATED = "This picture has nothing to do with our shop. Please send a receipt, a parcel label or a product."
 NO_NUMBER = "I found no order number in the picture. Please type it."
 UNREADABLE = "I could not read the picture. Please type the number."
@@ -47,7 +51,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Picture:
-    """What a picture shows; `mmagent.train.data.render` makes the pixels."""
+    """What a picture shows; `mmagent.train.shop.pictures.render` makes the pixels."""
 
     kind: Kind
     lines: tuple[str, ...] = ()
@@ -73,6 +77,8 @@ class Turn:
     topic: p.Topic | None = None
     query: str = ""
     """The part of the text that asks."""
+    beyond: str = ""
+    """The kind of a question that is beyond the assistant."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,10 @@ def solve(case: Case, turn: Turn, intent: Intent) -> Solution:
     }
     if intent in simple:
         yield Step(simple[intent])
+    elif intent == "beyond":
+        yield Step(BEYOND[turn.beyond])
+    elif question := lacking(turn, intent):
+        yield Step(question)
     elif intent == "policy":
         yield from _policy(case, turn)
     elif intent in ("calculate", "today"):
@@ -140,9 +150,7 @@ def solve(case: Case, turn: Turn, intent: Intent) -> Solution:
         yield from _product(turn.item)
     elif turn.order or turn.tracking:
         yield from _known(case, intent, turn.order, turn.tracking)
-    elif picture is None:
-        yield Step(ASK_NUMBER)
-    elif picture.kind == "unrelated":
+    elif picture is None or picture.kind == "unrelated":
         yield Step(UNRELATED)
     elif picture.kind == "product":
         yield from _photo(picture, intent)
@@ -150,6 +158,15 @@ def solve(case: Case, turn: Turn, intent: Intent) -> Solution:
         yield from _receipt(case, picture, intent)
     else:
         yield from _label(case, picture, intent)
+
+
+def lacking(turn: Turn, intent: Intent) -> str:
+    """What must be asked for before anything can be done; empty where nothing is missing."""
+    if turn.picture or turn.order or turn.tracking or turn.item or turn.query:
+        return ""
+    questions: dict[str, str] = {"look": ASK_PICTURE, "calculate": ASK_SUM}
+    questions |= dict.fromkeys(("stock", "price"), ASK_PRODUCT) | dict.fromkeys(("return", "status"), ASK_NUMBER)
+    return questions.get(intent, "")
 
 
 def _policy(case: Case, turn: Turn) -> Solution:

@@ -1,0 +1,108 @@
+"""What a network is asked of a batch, and how wrong it was. It knows one batch, no steps and no optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mmagent.model import MMAgentForConditionalGeneration
+from mmagent.train.encode import Batch, normalise
+from mmagent.train.marks import MarksHead
+from mmagent.train.packing import IGNORED, Packed
+from mmagent.train.recipe import Losses
+
+
+@dataclass
+class Answers:
+    """What a pass over a batch came to; losses are sums or means as said, not yet weighted."""
+
+    text: torch.Tensor
+    """Summed cross entropy of the tokens that count."""
+    contrastive: torch.Tensor
+    marks: torch.Tensor
+    wanted: torch.Tensor  # [M] the tokens that count
+    got: torch.Tensor  # [M] the most likely token at each of them
+    characters: float
+    """Share of the characters that the vision tower told right; NaN where there were none."""
+    matched: float
+    """Share of pictures whose own caption fitted best; NaN where there were none."""
+
+
+class Lesson(nn.Module):
+    """A network and its losses as one module, so that whatever wraps a module for many processes wraps both."""
+
+    def __init__(self, network: MMAgentForConditionalGeneration, losses: Losses) -> None:
+        super().__init__()
+        self.network = network
+        self.losses = losses
+        self.marks = MarksHead(network.config.vision_config.hidden_size) if losses.marks else None
+
+    def forward(self, batch: Batch) -> Answers:
+        """One pass; the head of words only where it counts."""
+        device = self.network.device
+        nothing = torch.zeros((), device=device)
+        patches = None
+        if len(batch.pixels):
+            patches = self.network.vision_tower(normalise(batch.pixels.to(device)))  # [N, P, D_vision]
+        text, wanted, got = nothing, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+        if self.losses.text and batch.counted:
+            text, wanted, got = self._words(batch.packed, patches)
+        contrastive, matched = nothing, float("nan")
+        if self.losses.contrastive and patches is not None and batch.captions is not None:
+            contrastive, matched = self._pairs(batch, patches)
+        marks, characters = nothing, float("nan")
+        if self.marks is not None and patches is not None:
+            marks, characters = self.marks(patches, batch.targets)
+        return Answers(text, contrastive, marks, wanted, got, characters, matched)
+
+    def _words(self, packed: Packed, patches: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        network = self.network
+        ids, labels = packed.input_ids.to(network.device), packed.labels[:, 1:].to(network.device)
+        given: dict[str, Any] = {"input_ids": ids, "use_cache": False}
+        if network.fusion is None:  # embed here, run the decoder alone: the head is needed only where it counts
+            embedded = network.get_input_embeddings()(ids)
+            if patches is not None:
+                mask = (ids == network.config.image_token_id).unsqueeze(-1)
+                embedded = embedded.masked_scatter(mask, network.connector(patches).to(embedded.dtype))
+            hidden = self._decode(packed, inputs_embeds=embedded)[:, :-1]
+            counted = labels != IGNORED
+            logits = network.get_output_embeddings()(hidden[counted])  # [M, V]
+        else:
+            outputs = None if patches is None else {"image": _encoded(patches, network.connector(patches))}
+            given |= {"mm_encoder_outputs": outputs, "position_ids": packed.position_ids.to(network.device)}
+            counted = labels != IGNORED
+            logits = network(**given, lengths=packed.lengths).logits[:, :-1][counted]
+        wanted = labels[counted]
+        loss = F.cross_entropy(logits.float(), wanted, reduction="sum")
+        return loss, wanted, logits.argmax(-1)
+
+    def _decode(self, packed: Packed, **given: torch.Tensor) -> torch.Tensor:
+        decoder = self.network.get_decoder()
+        places = packed.position_ids.to(self.network.device)
+        made = decoder(**given, position_ids=places, use_cache=False, lengths=packed.lengths)
+        hidden: torch.Tensor = made.last_hidden_state  # [1, T, D]
+        return hidden
+
+    def _pairs(self, batch: Batch, patches: torch.Tensor) -> tuple[torch.Tensor, float]:
+        head = self.network.contrastive
+        assert head is not None and batch.captions is not None
+        hidden = self._decode(batch.captions, input_ids=batch.captions.input_ids.to(patches.device))[0]
+        each = nn.utils.rnn.pad_sequence(hidden.split(batch.captions.lengths), batch_first=True)  # [N, L, D]
+        mask = torch.arange(each.shape[1], device=each.device) < torch.tensor(
+            batch.captions.lengths, device=each.device
+        ).unsqueeze(1)
+        texts = head.embed_texts(each, mask).float()
+        images = head.embed_images(patches[batch.captioned]).float()
+        best = (images @ texts.T).argmax(1)
+        matched = (best == torch.arange(len(best), device=best.device)).float().mean()
+        return head.loss(images, texts), float(matched)
+
+
+def _encoded(patches: torch.Tensor, tokens: torch.Tensor) -> Any:
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    return BaseModelOutputWithPooling(last_hidden_state=patches, pooler_output=tokens)

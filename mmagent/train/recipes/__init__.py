@@ -1,0 +1,1 @@
+"""Training recipes, a YAML file each; `mmagent.train.recipe` reads them."""

@@ -1,0 +1,50 @@
+"""Where training data comes from, by name. A source is made once from its options and then draws samples from dice.
+
+To add one: write ``mmagent/train/sources/NAME.py`` with a function that returns a `Draw`, and name it here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from mmagent.errors import ConfigurationError
+from mmagent.train.sample import Draw
+
+SOURCES: dict[str, str] = {
+    "beyond": "mmagent.train.sources.beyond:beyond",
+    "charts": "mmagent.train.sources.charts:charts",
+    "digits": "mmagent.train.sources.digits:digits",
+    "documents": "mmagent.train.sources.documents:documents",
+    "drills": "mmagent.train.sources.drills:drills",
+    "intents": "mmagent.train.sources.intents:intents",
+    "nlvr": "mmagent.train.sources.nlvr:nlvr",
+    "products": "mmagent.train.sources.products:products",
+    "rows": "mmagent.train.sources.rows:rows",
+    "scenes": "mmagent.train.sources.scenes:scenes",
+    "sgd": "mmagent.train.sources.sgd:sgd",
+    "shop": "mmagent.train.sources.shop:shop",
+    "toolsets": "mmagent.train.sources.toolsets:toolsets",
+    "xquad": "mmagent.train.sources.xquad:xquad",
+}
+"""Name of a source → where the function is that makes it."""
+
+
+def make_source(name: str, options: dict[str, Any]) -> Draw:
+    """A source of samples.
+
+    Raises:
+        ConfigurationError: No source of that name, or it takes no such option; the message lists what there is.
+        NotFound: Its files are not there.
+    """
+    import inspect
+
+    if name not in SOURCES:
+        raise ConfigurationError(f"there is no source {name!r}; choose one of: {', '.join(sorted(SOURCES))}")
+    module, function = SOURCES[name].split(":")
+    make = getattr(import_module(module), function)
+    known = inspect.signature(make).parameters
+    if wrong := sorted(options.keys() - known.keys()):
+        raise ConfigurationError(f"the source {name} takes no {wrong[0]!r}; it takes: {', '.join(known) or 'nothing'}")
+    draw: Draw = make(**options)
+    return draw
