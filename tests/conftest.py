@@ -80,4 +80,4 @@ def shared_data() -> Path:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs the weights that ship where they are missing."""
     if item.get_closest_marker("nano") and not NANO.is_file():
-        pytest.skip("mmagent/nano has no weights; make them with: mmagent train shop-v0")
+        pytest.skip("mmagent/nano has no weights; see docs/train.md")

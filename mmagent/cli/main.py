@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from mmagent.cli.evaluate import eval_app
 from mmagent.cli.options import (
     Attach,
     Instructions,
@@ -28,7 +29,8 @@ from mmagent.cli.options import (
 )
 from mmagent.cli.outcome import one_line_errors
 from mmagent.cli.sessions_commands import sessions_app
-from mmagent.cli.store_commands import eval_app, index, search, store_app
+from mmagent.cli.store_commands import index, search, store_app
+from mmagent.cli.train import train_app
 
 if TYPE_CHECKING:
     from mmagent.cli.assemble import Choices
@@ -178,20 +180,7 @@ app.command()(search)
 app.add_typer(store_app, name="store")
 
 
-@app.command()
-def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe, e.g. shop-v0.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the model goes.")] = Path("runs"),
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Another number than the recipe's.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Fixes the data, the weights and their order.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on from the last checkpoint in DIR.")] = True,
-) -> None:
-    """Train a model from a recipe; stop and go on at any time."""
-    from mmagent.train import run as work
-
-    work(recipe, out=out, seed=seed, resume=resume, steps=steps, progress=lambda line: print(line, flush=True))
-
-
+app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 
 

@@ -1,4 +1,4 @@
-"""``mmagent index``, ``search``, ``store``, ``eval``: options and help. A command imports its work when it runs."""
+"""``mmagent index``, ``search``, ``store``: options and help. A command imports its work when it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 from mmagent.cli.options import Json
 
 store_app = typer.Typer(help="Look after a store of documents.", no_args_is_help=True, rich_markup_mode=None)
-eval_app = typer.Typer(help="Measure how well something works.", no_args_is_help=True, rich_markup_mode=None)
 
 Store = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of documents that has a store, or a store.")]
 Looked = Annotated[Path, typer.Option("--knowledge", metavar="DIR", help="A folder of documents, or a store.")]
@@ -135,21 +134,3 @@ def store_rebuild(folder: Store) -> None:
     from mmagent.cli.store import rebuild
 
     rebuild(folder)
-
-
-@eval_app.command("retrieval")
-def eval_retrieval(
-    knowledge: Looked,
-    questions: Annotated[
-        Path, typer.Option("--questions", metavar="FILE", help="A line of JSON each: query, relevant, answer.")
-    ],
-    ks: Annotated[str, typer.Option("-k", metavar="N,N", help="How many of the best count.")] = "1,5,10",
-    mode: Mode = "hybrid",
-    embedder: Embedder = None,
-    as_json: Json = False,
-) -> None:
-    """Measure how well a store finds what questions are about."""
-    from mmagent.cli.store import evaluate_retrieval
-    from mmagent.cli.stores import Embedders
-
-    evaluate_retrieval(knowledge, questions, Embedders(embedder), ks=ks, mode=mode, as_json=as_json)

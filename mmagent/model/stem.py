@@ -52,6 +52,12 @@ class Stem(nn.Sequential):
         assert isinstance(first, nn.Conv2d)
         return first.weight
 
+    @property
+    def fine(self) -> nn.Module:
+        """What makes the features that the last convolution reads: twice as many a side as there are patches."""
+        places = [index for index, layer in enumerate(self) if isinstance(layer, nn.Conv2d)]
+        return self[places[-1] - 1]
+
 
 class Around(nn.Module):
     """What a place sees, and what its eight neighbours add to it."""
@@ -73,5 +79,6 @@ class StemVisionModel(SiglipVisionModel):
 
     def __init__(self, config: StemVisionConfig) -> None:
         super().__init__(config)
-        self.embeddings.patch_embedding = Stem([config.num_channels, *config.stem_channels, config.hidden_size])
+        stem: nn.Module = Stem([config.num_channels, *config.stem_channels, config.hidden_size])
+        self.embeddings.add_module("patch_embedding", stem)
         self.post_init()  # type: ignore[no-untyped-call]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from mmagent.errors import ConfigurationError, StoreError
 
@@ -39,7 +43,7 @@ class Checkpoints:
             StoreError: The disk is full, or cannot be written.
         """
         part = self.folder / f"{step}.part"
-        try:
+        with self.writing(part):
             if accelerator.is_main_process:
                 shutil.rmtree(part, ignore_errors=True)
                 part.mkdir(parents=True)
@@ -48,15 +52,22 @@ class Checkpoints:
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
                 self._finish(part, step, state)
-        except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
-            raise self._unwritable(error) from error
-        except RuntimeError as error:  # torch's writer says so of a full disk
-            shutil.rmtree(part, ignore_errors=True)
-            if "write" not in str(error).lower():
-                raise
-            raise self._unwritable(error) from error
         accelerator.wait_for_everyone()
+
+    @contextmanager
+    def writing(self, part: Path) -> Iterator[None]:
+        """Take away what was written to a folder that cannot be finished.
+
+        Raises:
+            StoreError: The disk is full, or cannot be written.
+        """
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(part, ignore_errors=True)
+            if isinstance(error, RuntimeError) and "write" not in str(error).lower():  # torch's writer on a full disk
+                raise
+            raise self._unwritable(part, error) from error
 
     def _finish(self, part: Path, step: int, state: dict[str, Any]) -> None:
         (part / _STATE).write_text(json.dumps({"made_by": self.made_by, **state}), encoding="utf-8")
@@ -90,12 +101,12 @@ class Checkpoints:
         accelerator.load_state(str(newest))
         return steps[-1], state
 
-    def _unwritable(self, error: Exception) -> StoreError:
+    def _unwritable(self, part: Path, error: Exception) -> StoreError:
         last = self.steps()
         kept = f"the checkpoint of step {last[-1]} is whole" if last else "no checkpoint was written yet"
         return StoreError(
-            f"a checkpoint cannot be written to {self.folder} ({error}); {kept}; make room on the disk, and run the same "
-            "command again to go on"
+            f"{part} cannot be written ({error}); {kept}; make room on the disk, and run the "
+            "same command again to go on"
         )
 
 

@@ -76,6 +76,10 @@ class Encoder:
             source,
         )
 
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Examples as one batch."""
+        return collate(examples, self.side)
+
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
@@ -101,7 +105,7 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def collate(examples: Sequence[Example], side: int) -> Batch:
-    """Examples as one batch."""
+    """Examples as one batch, their pictures of ``side`` pixels."""
     pixels = [torch.from_numpy(np.array(one)) for example in examples for one in example.pixels]
     captions: dict[tuple[int, ...], int] = {}
     for index, caption in enumerate(caption for example in examples for caption in example.captions):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmagent.model import MMAgentForConditionalGeneration
+from mmagent.model.stem import Stem
 from mmagent.train.encode import Batch, normalise
 from mmagent.train.marks import MarksHead
 from mmagent.train.packing import IGNORED, Packed
@@ -39,7 +40,10 @@ class Lesson(nn.Module):
         super().__init__()
         self.network = network
         self.losses = losses
-        self.marks = MarksHead(network.config.vision_config.hidden_size) if losses.marks else None
+        self.marks: MarksHead | None = None
+        self._fine: torch.Tensor | None = None
+        if losses.marks:
+            self.marks = MarksHead(network.config.vision_config.hidden_size, self._watch_stem())
 
     def forward(self, batch: Batch) -> Answers:
         """One pass; the head of words only where it counts."""
@@ -56,29 +60,46 @@ class Lesson(nn.Module):
             contrastive, matched = self._pairs(batch, patches)
         marks, characters = nothing, float("nan")
         if self.marks is not None and patches is not None:
-            marks, characters = self.marks(patches, batch.targets)
+            marks, characters = self.marks(patches, batch.targets, self._fine)
+            self._fine = None
         return Answers(text, contrastive, marks, wanted, got, characters, matched)
+
+    def _watch_stem(self) -> int | None:
+        """Keep what the vision tower's stem makes on the way; returns its width, None where there is no stem."""
+        stem = getattr(getattr(self.network.vision_tower.encoder, "embeddings", None), "patch_embedding", None)
+        if not isinstance(stem, Stem):
+            return None
+
+        def keep(_: nn.Module, __: Any, made: torch.Tensor) -> None:
+            self._fine = made
+
+        stem.fine.register_forward_hook(keep)
+        return int(self.network.config.vision_config.stem_channels[-1])
 
     def _words(self, packed: Packed, patches: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         network = self.network
+        if network.fusion is not None:
+            return self._words_beside(packed, patches)
         ids, labels = packed.input_ids.to(network.device), packed.labels[:, 1:].to(network.device)
-        given: dict[str, Any] = {"input_ids": ids, "use_cache": False}
-        if network.fusion is None:  # embed here, run the decoder alone: the head is needed only where it counts
-            embedded = network.get_input_embeddings()(ids)
-            if patches is not None:
-                mask = (ids == network.config.image_token_id).unsqueeze(-1)
-                embedded = embedded.masked_scatter(mask, network.connector(patches).to(embedded.dtype))
-            hidden = self._decode(packed, inputs_embeds=embedded)[:, :-1]
-            counted = labels != IGNORED
-            logits = network.get_output_embeddings()(hidden[counted])  # [M, V]
-        else:
-            outputs = None if patches is None else {"image": _encoded(patches, network.connector(patches))}
-            given |= {"mm_encoder_outputs": outputs, "position_ids": packed.position_ids.to(network.device)}
-            counted = labels != IGNORED
-            logits = network(**given, lengths=packed.lengths).logits[:, :-1][counted]
-        wanted = labels[counted]
-        loss = F.cross_entropy(logits.float(), wanted, reduction="sum")
-        return loss, wanted, logits.argmax(-1)
+        embedded = network.get_input_embeddings()(ids)  # embedded here, for the head is needed only where it counts
+        if patches is not None:
+            mask = (ids == network.config.image_token_id).unsqueeze(-1)
+            embedded = embedded.masked_scatter(mask, network.connector(patches).to(embedded.dtype))
+        hidden = self._decode(packed, inputs_embeds=embedded)[:, :-1]
+        counted = labels != IGNORED
+        return _told(network.get_output_embeddings()(hidden[counted]), labels[counted])
+
+    def _words_beside(
+        self, packed: Packed, patches: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As `_words`, a row for each sample: what stands beside a row is seen by all of it."""
+        network = self.network
+        ids, labels = packed.unpack(int(network.config.text_config.pad_token_id))
+        outputs = None if patches is None else {"image": _encoded(patches, network.connector(patches))}
+        made = network(input_ids=ids.to(network.device), mm_encoder_outputs=outputs, use_cache=False)
+        wanted = labels[:, 1:].to(network.device)
+        counted = wanted != IGNORED
+        return _told(made.logits[:, :-1][counted], wanted[counted])
 
     def _decode(self, packed: Packed, **given: torch.Tensor) -> torch.Tensor:
         decoder = self.network.get_decoder()
@@ -100,6 +121,11 @@ class Lesson(nn.Module):
         best = (images @ texts.T).argmax(1)
         matched = (best == torch.arange(len(best), device=best.device)).float().mean()
         return head.loss(images, texts), float(matched)
+
+
+def _told(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Summed loss, what was wanted, and what was most likely."""  # [M, V], [M]
+    return F.cross_entropy(logits.float(), wanted, reduction="sum"), wanted, logits.argmax(-1)
 
 
 def _encoded(patches: torch.Tensor, tokens: torch.Tensor) -> Any:

@@ -21,15 +21,13 @@ DOWN, ACROSS = 2, 4
 """Cells of a patch: narrow enough that the middles of two characters do not fall into one."""
 CHARACTERS = "".join(map(chr, range(33, 127)))
 BLANK = len(CHARACTERS)
-BLANK_WEIGHT = 0.1
+BLANK_WEIGHT = 0.02
 """Of cells without a character, which are most."""
-WORDS: tuple[str, ...] = tuple(
-    sorted(
-        {"small", "medium", "large", *COLORS, *SHAPES, "yellow", "black", "blue", "red", "green", "purple", "orange", "brown",
-         "grey", "gray", "white", "pink", "cyan", "circle", "square", "triangle", "star", "diamond", "hexagon",
-         "cross", "cylinder", "cube", "sphere", "cone", "ring", "heart", "pentagon", "moon", "box"}
-    )  # fmt: skip
+_NAMES = (
+    "small medium large red blue green yellow black white orange purple brown cyan pink grey "
+    "circle square triangle star diamond cross heart moon"
 )
+WORDS: tuple[str, ...] = tuple(sorted({*_NAMES.split(), *COLORS, *SHAPES}))
 """Words that name things; others of a mark are not asked for."""
 
 
@@ -59,39 +57,52 @@ class Targets:
     def _thing(self, mark: Mark, box: tuple[float, float, float, float], grid: int) -> None:
         words = [WORDS.index(word) for word in mark.name.split() if word in WORDS]
         left, top = (max(0, int(edge * grid + 0.5)) for edge in box[:2])
-        right, bottom = (max(first + 1, int(edge * grid + 0.5)) for first, edge in zip((left, top), box[2:], strict=True))
+        ends = zip((left, top), box[2:], strict=True)
+        right, bottom = (max(first + 1, int(edge * grid + 0.5)) for first, edge in ends)
         for word in words:
             self.things[top:bottom, left:right, word] = 1
 
 
 class MarksHead(nn.Module):
-    """Tells characters and things from the features of each patch."""
+    """Tells characters and things from the features of each patch, and characters from finer features, too.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: Of patches.
+        fine_width: Of features twice as many a side, where the tower has them (`mmagent.model.stem.Stem.fine`). There
+            one small head serves every place, so it learns what characters look like long before the patches do.
+    """
+
+    def __init__(self, width: int, fine_width: int | None = None) -> None:
         super().__init__()
         self.cells = nn.Linear(width, DOWN * ACROSS * (BLANK + 1))
+        self.fine = None if fine_width is None else nn.Linear(fine_width, ACROSS // 2 * (BLANK + 1))
         self.things = nn.Linear(width, len(WORDS))
         weight = torch.ones(BLANK + 1)
         weight[BLANK] = BLANK_WEIGHT
         self.weight = nn.Buffer(weight, persistent=False)
 
-    def forward(self, patches: torch.Tensor, targets: Sequence[Targets]) -> tuple[torch.Tensor, float]:
-        """The loss of patches ``[N, P, D]``, row by row, and the share of characters told right."""
+    def forward(
+        self, patches: torch.Tensor, targets: Sequence[Targets], fine: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, float]:
+        """The loss of patches ``[N, P, D]``, row by row, and the share of characters told right from them.
+
+        ``fine`` is ``[N, D_fine, 2 grid, 2 grid]``.
+        """
         known = [index for index, target in enumerate(targets) if target.known]
         if not known:
             return patches.sum() * 0.0, float("nan")
         seen = patches[known]
         count, places, _ = seen.shape
         grid = int(places**0.5)
-        cells = torch.from_numpy(np.stack([targets[index].cells for index in known])).long().to(seen.device)
-        things = torch.from_numpy(np.stack([targets[index].things for index in known])).to(seen.device)
+        wanted = torch.from_numpy(np.stack([targets[index].cells for index in known])).long().to(seen.device).flatten()
         told = self.cells(seen).view(count, grid, grid, DOWN, ACROSS, BLANK + 1).permute(0, 1, 3, 2, 4, 5)
         told = told.reshape(-1, BLANK + 1).float()
-        wanted = cells.flatten()
         loss = F.cross_entropy(told, wanted, self.weight)
+        if self.fine is not None and fine is not None:
+            finely = self.fine(fine[known].permute(0, 2, 3, 1)).reshape(-1, BLANK + 1).float()
+            loss = loss + F.cross_entropy(finely, wanted, self.weight)
+        things = torch.from_numpy(np.stack([targets[index].things for index in known])).to(seen.device)
         named = self.things(seen).view(count, grid, grid, -1).float()
         loss = loss + 10 * F.binary_cross_entropy_with_logits(named, things.float())
         printed = wanted != BLANK
-        right = (told.argmax(-1) == wanted)[printed].float().mean() if bool(printed.any()) else torch.tensor(float("nan"))
-        return loss, float(right)
-
+        return loss, float((told.argmax(-1) == wanted)[printed].float().mean())  # NaN where nothing is printed

@@ -20,42 +20,50 @@ from mmagent.train.stream import Mixture
 Told = Callable[[str], None]
 
 
-def prepare(recipe: Recipe, runs: Path, told: Told) -> tuple[MMAgentForConditionalGeneration, Any]:
+def prepare(recipe: Recipe, out: Path, told: Told) -> tuple[MMAgentForConditionalGeneration, Any]:
     """The network and the tokenizer at step 0.
 
     Args:
         recipe: Says what they are.
-        runs: The folder in which other recipes' runs lie, each in a folder of its name.
+        out: The run's folder, in which its vocabulary is kept once it is learnt: weights mean nothing with another.
+            Beside it lie other recipes' runs, each in a folder of its name.
         told: Is told what takes time.
 
     Raises:
         ConfigurationError: What the recipe starts from is not there, or a part does not fit.
     """
     torch.manual_seed(recipe.seed)
-    network, tokenizer = _whole(recipe, runs, told)
+    network, tokenizer = _whole(recipe, out, told)
     for part, place in recipe.parts.items():
-        take_part(network, part, find(place, runs))
+        take_part(network, part, find(place, out.parent))
     return network, tokenizer
 
 
-def _whole(recipe: Recipe, runs: Path, told: Told) -> tuple[MMAgentForConditionalGeneration, Any]:
+def _whole(recipe: Recipe, out: Path, told: Told) -> tuple[MMAgentForConditionalGeneration, Any]:
     if recipe.start is None:
         assert recipe.shape is not None
-        tokenizer = build_tokenizer(recipe, recipe.shape, told)
+        tokenizer = _vocabulary(recipe, recipe.shape, out, told)
         return build(recipe.shape, tokenizer), tokenizer
-    folder = find(recipe.start, runs)
+    folder = find(recipe.start, out.parent)
     told(f"starting from {folder}")
     old = MMAgentForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     old_tokenizer = AutoTokenizer.from_pretrained(folder)
     if recipe.shape is None:
         return old, old_tokenizer
     same_words = recipe.shape.vocab_size == len(old_tokenizer)
-    tokenizer = old_tokenizer if same_words else build_tokenizer(recipe, recipe.shape, told)
+    tokenizer = old_tokenizer if same_words else _vocabulary(recipe, recipe.shape, out, told)
     made = build(recipe.shape, tokenizer)
     take_over(made, old)
     if not same_words:
         take_over_words(made, tokenizer, old, old_tokenizer)
     return made, tokenizer
+
+
+def _vocabulary(recipe: Recipe, shape: Shape, out: Path, told: Told) -> Any:
+    kept = out / "tokenizer"
+    if not (kept / "tokenizer.json").is_file():
+        build_tokenizer(recipe, shape, told).save_pretrained(kept)
+    return AutoTokenizer.from_pretrained(kept)
 
 
 def find(start: str, runs: Path) -> Path:
@@ -180,9 +188,9 @@ def take_over_words(
 ) -> None:
     """Embed each word of the new vocabulary as the mean of the pieces that the old one makes of it."""
     new, before = made.get_input_embeddings().weight, old.get_input_embeddings().weight
+    assert isinstance(new, torch.Tensor) and isinstance(before, torch.Tensor)
     if new.shape[1] != before.shape[1]:
         return
-    assert isinstance(new, torch.Tensor) and isinstance(before, torch.Tensor)
     known = old_tokenizer.get_vocab()
     for token, index in tokenizer.get_vocab().items():
         pieces = [known[token]] if token in known else old_tokenizer.encode(

@@ -40,9 +40,9 @@ def optimizers(module: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Opti
             )
         )
     elif matrices:
-        made.append(torch.optim.AdamW(matrices, lr=recipe.matrix_lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay))
+        made.append(torch.optim.AdamW(matrices, recipe.matrix_lr, (0.9, 0.95), weight_decay=recipe.weight_decay))
     if others:
-        made.append(torch.optim.AdamW(others, lr=recipe.other_lr, betas=(0.9, 0.95), weight_decay=0.0))
+        made.append(torch.optim.AdamW(others, recipe.other_lr, (0.9, 0.95), weight_decay=0.0))
     return made
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
 
 IGNORED = -100
 """The label of a position that does not count, as in torch's cross entropy."""
@@ -37,6 +38,12 @@ class Packed:
     position_ids: torch.Tensor  # [1, T] int64
     lengths: list[int]
     """Of each sample, T in all."""
+
+    def unpack(self, padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and labels with a row for each sample ``[B, L]``; what fills up shorter ones does not count."""
+        ids = pad_sequence(self.input_ids[0].split(self.lengths), batch_first=True, padding_value=padding)
+        labels = pad_sequence(self.labels[0].split(self.lengths), batch_first=True, padding_value=IGNORED)
+        return ids, labels
 
 
 def pack(rows: Sequence[Row]) -> Packed:

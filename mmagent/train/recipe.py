@@ -29,32 +29,32 @@ class _Fields(BaseModel):
 class Vision(_Fields):
     """The vision tower, see `mmagent.model.stem`."""
 
-    image_side: int = Field(384, ge=16, le=2048)
+    image_side: int = Field(default=384, ge=16, le=2048)
     """Pixels per side that a picture is squeezed to."""
     stem_channels: list[int] = [32, 64, 128]
-    width: int = Field(192, ge=8)
-    layers: int = Field(3, ge=1)
-    heads: int = Field(3, ge=1)
+    width: int = Field(default=192, ge=8)
+    layers: int = Field(default=3, ge=1)
+    heads: int = Field(default=3, ge=1)
 
 
 class Shape(_Fields):
     """A network that is built with random weights."""
 
-    vocab_size: int = Field(4096, ge=300)
-    vocabulary_samples: int = Field(6000, ge=1)
+    vocab_size: int = Field(default=4096, ge=300)
+    vocabulary_samples: int = Field(default=6000, ge=1)
     """Samples of the recipe's data that the vocabulary is learnt from."""
-    width: int = Field(256, ge=16)
-    layers: int = Field(8, ge=1)
-    heads: int = Field(4, ge=1)
-    key_value_heads: int = Field(2, ge=1)
-    feed_forward: int = Field(640, ge=16)
-    context: int = Field(4096, ge=64)
+    width: int = Field(default=256, ge=16)
+    layers: int = Field(default=8, ge=1)
+    heads: int = Field(default=4, ge=1)
+    key_value_heads: int = Field(default=2, ge=1)
+    feed_forward: int = Field(default=640, ge=16)
+    context: int = Field(default=4096, ge=64)
     """Tokens; positions beyond what training shows are reached by RoPE alone."""
     vision: Vision = Vision()
-    downsample: int = Field(2, ge=1)
+    downsample: int = Field(default=2, ge=1)
     """Patches per side that become one token of the decoder."""
     fusion: Literal["early", "cross_attention", "late"] = "early"
-    projection: int | None = Field(128, ge=8)
+    projection: int | None = Field(default=128, ge=8)
     """Width of the contrastive embeddings; none for a network without contrastive head."""
 
 
@@ -63,32 +63,32 @@ class Source(_Fields):
 
     source: str
     """A name in `mmagent.train.sources.SOURCES`."""
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0)
     """Its share of the samples, beside the others' weights."""
     options: dict[str, Any] = {}
     pictures: bool | None = None
     """Only samples with pictures, or only those without; both by default."""
-    from_step: int = Field(0, ge=0)
-    until_step: int | None = Field(None, ge=1)
+    from_step: int = Field(default=0, ge=0)
+    until_step: int | None = Field(default=None, ge=1)
 
 
 class Losses(_Fields):
     """What is asked of the network, and how much each counts."""
 
-    text: float = Field(1.0, ge=0)
+    text: float = Field(default=1.0, ge=0)
     """Cross entropy of the assistant's words."""
-    contrastive: float = Field(0.0, ge=0)
+    contrastive: float = Field(default=0.0, ge=0)
     """Of pictures and their captions, over the pictures of a batch."""
-    marks: float = Field(0.0, ge=0)
+    marks: float = Field(default=0.0, ge=0)
     """Characters and things at their places, told by the vision tower through a head that is not saved."""
 
 
 class Lora(_Fields):
     """Low-rank adapters (arXiv 2106.09685) on the decoder's matrices."""
 
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: list[str] | Literal["all-linear"] = "all-linear"
 
 
@@ -112,30 +112,30 @@ class Recipe(_Fields):
 
     seed: int = 0
     steps: int = Field(ge=1)
-    tokens_per_step: int = Field(8192, ge=64)
+    tokens_per_step: int = Field(default=8192, ge=64)
     """Tokens of one optimizer step, over all processes; a sample more where it does not come out even."""
-    tokens_per_batch: int = Field(4096, ge=64)
+    tokens_per_batch: int = Field(default=4096, ge=64)
     """Tokens that are held in memory at once; the gradients of a step's batches are added up."""
-    max_tokens: int = Field(2048, ge=16)
+    max_tokens: int = Field(default=2048, ge=16)
     """Longer samples are left out, and counted."""
 
     optimizer: Literal["muon", "adamw"] = "muon"
     """Muon for matrices inside layers and AdamW for the rest, or AdamW for all."""
-    matrix_lr: float = Field(6e-3, gt=0)
-    other_lr: float = Field(3e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    warmup: int = Field(50, ge=0)
+    matrix_lr: float = Field(default=6e-3, gt=0)
+    other_lr: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    warmup: int = Field(default=50, ge=0)
     """Steps."""
-    last_lr: float = Field(0.05, ge=0, le=1)
+    last_lr: float = Field(default=0.05, ge=0, le=1)
     """Share of the peak at the end of the cosine."""
-    clip: float = Field(1.0, gt=0)
-    ema: float = Field(0.0, ge=0, lt=1)
+    clip: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the average of the weights that is saved as the model; 0 saves the last weights."""
     precision: Literal["bf16", "fp32"] = "bf16"
 
-    check_every: int = Field(200, ge=1)
-    check_samples: int = Field(48, ge=1)
-    save_every: int = Field(100, ge=1)
+    check_every: int = Field(default=200, ge=1)
+    check_samples: int = Field(default=48, ge=1)
+    save_every: int = Field(default=100, ge=1)
     on_bad_row: Literal["stop", "skip"] = "stop"
     """What becomes of rows of data files that cannot be read."""
 
@@ -212,7 +212,13 @@ def _said(error: Any) -> str:
 def _fields_at(parents: list[Any]) -> list[str]:
     """The keys that are right at a place of a recipe."""
     model: type[BaseModel] = Recipe
-    inner = {"shape": Shape, "vision": Vision, "data": Source, "losses": Losses, "lora": Lora}
+    inner: dict[str, type[BaseModel]] = {
+        "shape": Shape,
+        "vision": Vision,
+        "data": Source,
+        "losses": Losses,
+        "lora": Lora,
+    }
     for name in parents:
         model = inner.get(name, model) if isinstance(name, str) else model
     return list(model.model_fields)

@@ -1,6 +1,6 @@
-"""Steps of a run as items of a dataset: step ``n`` is a function of recipe, process and ``n``, so runs go on as they were.
+"""Steps of a run as items of a dataset. It knows which sources are drawn when, not what they draw.
 
-It knows which sources are drawn when, not what they draw.
+Step ``n`` is a function of recipe, process and ``n``, so a run that was interrupted goes on as it was.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import torch
 
 from mmagent.errors import ConfigurationError
-from mmagent.train.encode import Batch, Encoder, Example, collate
+from mmagent.train.encode import Batch, Encoder, Example
 from mmagent.train.recipe import Recipe
 from mmagent.train.sample import Draw, Sample
 from mmagent.train.sources import SOURCES, make_source
@@ -37,7 +37,7 @@ class Mixture:
         """
         now = [i for i, one in enumerate(self.recipe.data) if one.from_step <= step < (one.until_step or step + 1)]
         if not now:
-            raise ConfigurationError(f"the recipe {self.recipe.name} has no data at step {step}; see from_step, until_step")
+            raise ConfigurationError(f"{self.recipe.name} has no data at step {step}; see from_step and until_step")
         index = rng.choices(now, [self.recipe.data[i].weight for i in now])[0]
         source, draw = self.recipe.data[index], self.draws[index]
         for _ in range(TRIES):
@@ -87,11 +87,11 @@ class Stream(torch.utils.data.Dataset[list[Batch]]):
             example = self.example(rng, step)
             size = len(example.row.ids)
             if group and held + size > self.recipe.tokens_per_batch:
-                batches.append(collate(group, self.encoder.side))
+                batches.append(self.encoder.collate(group))
                 group, held = [], 0
             group.append(example)
             held, total = held + size, total + size
-        return [*batches, collate(group, self.encoder.side)]
+        return [*batches, self.encoder.collate(group)]
 
     def example(self, rng: random.Random, step: int) -> Example:
         """The next sample that is not too long.
@@ -107,5 +107,6 @@ class Stream(torch.utils.data.Dataset[list[Batch]]):
                 return example
             log.debug("left out a sample of %s: %d tokens", source, len(example.row.ids))
         raise ConfigurationError(
-            f"{TRIES} samples in a row are longer than max_tokens ({self.recipe.max_tokens}), the last {source}; raise it"
+            f"{TRIES} samples in a row are longer than max_tokens ({self.recipe.max_tokens}), the last of {source}; "
+            "raise it"
         )

@@ -6,7 +6,9 @@ Processes, devices and precision are accelerate's: ``accelerate launch -m mmagen
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 import random
 import shutil
 import time
@@ -19,9 +21,11 @@ from typing import Any
 import torch
 
 from mmagent.errors import ConfigurationError, ModelError
+from mmagent.evaluate.nano import machine
 from mmagent.model.processor import build_processor
 from mmagent.train.checkpoints import Checkpoints
-from mmagent.train.encode import Batch, Encoder, collate
+from mmagent.train.encode import Batch, Encoder
+from mmagent.train.format import fingerprint
 from mmagent.train.lesson import Answers, Lesson
 from mmagent.train.network import prepare
 from mmagent.train.optimize import Average, freeze, optimizers, schedule
@@ -78,7 +82,16 @@ def train(recipe: Recipe, out: Path, *, resume: bool = True, watch: Watch | None
         ModelError: The loss is not a number; the last good checkpoint is kept.
         StoreError: A checkpoint cannot be written; the last one is kept.
     """
+    if not resume and os.environ.get("RANK", "0") == "0":
+        clear(out)
     return Run(recipe, out, watch or Watch(), workers).go(resume=resume)
+
+
+def clear(out: Path) -> None:
+    """Remove what an earlier run left that a later one would go on with; its model stays until the new one is there."""
+    for name in ("checkpoints", "tokenizer"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    (out / "metrics.jsonl").unlink(missing_ok=True)
 
 
 class Run:
@@ -91,14 +104,10 @@ class Run:
         self.recipe, self.out, self.watch, self.workers = recipe, out, watch, workers
         self.accelerator = _accelerator(recipe)
         out.mkdir(parents=True, exist_ok=True)
-        self.network, self.tokenizer = prepare(recipe, out.parent, watch.said)
-        self.network.set_attn_implementation({"text_config": register(), "vision_config": "sdpa"})
-        config = self.network.config
-        side = int(config.vision_config.image_size)
-        grid = side // int(config.vision_config.patch_size)
-        self.encoder = Encoder(self.tokenizer, config.image_seq_length, side, grid)
-        lesson = Lesson(self.network, recipe.losses)
-        freeze(lesson, recipe.train)
+        with self.accelerator.main_process_first():  # it learns the vocabulary, the others read it
+            self.network, self.tokenizer = self.begin()
+        self.encoder = self.make_encoder()
+        lesson = self.make_lesson()
         made = optimizers(lesson, recipe)
         self.lesson, *self.optimizers = self.accelerator.prepare(lesson, *made)
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
@@ -113,6 +122,24 @@ class Run:
     def bare(self) -> Lesson:
         """The lesson without what wraps it for many processes."""
         lesson: Lesson = self.accelerator.unwrap_model(self.lesson)
+        return lesson
+
+    def begin(self) -> tuple[Any, Any]:
+        """The network and the tokenizer at step 0."""
+        network, tokenizer = prepare(self.recipe, self.out, self.watch.said)
+        network.set_attn_implementation({"text_config": register(), "vision_config": "sdpa"})
+        return network, tokenizer
+
+    def make_encoder(self) -> Encoder:
+        """What makes tensors of samples for the network."""
+        config = self.network.config
+        side = int(config.vision_config.image_size)
+        return Encoder(self.tokenizer, config.image_seq_length, side, side // int(config.vision_config.patch_size))
+
+    def make_lesson(self) -> Lesson:
+        """The network and its losses; what does not learn requires no gradient."""
+        lesson = Lesson(self.network, self.recipe.losses)
+        freeze(lesson, self.recipe.train)
         return lesson
 
     def go(self, *, resume: bool) -> Path:
@@ -163,7 +190,8 @@ class Run:
                 with accelerator.autocast():
                     answers = self.lesson(batch)
                     loss = losses.text * answers.text * accelerator.num_processes / max(1, counted)
-                    loss = loss + (losses.contrastive * answers.contrastive + losses.marks * answers.marks) / len(batches)
+                    pictures = losses.contrastive * answers.contrastive + losses.marks * answers.marks
+                    loss = loss + pictures / len(batches)
                     if accelerator.num_processes > 1:  # each process must use every weight, or they wait for each other
                         loss = loss + 0.0 * sum(p.sum() for p in self.bare.parameters() if p.requires_grad)
                 self._must_be_a_number(loss, step, index, batch)
@@ -188,8 +216,8 @@ class Run:
         steps = self.checkpoints.steps()
         kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint was written yet"
         raise ModelError(
-            f"the loss of step {step}, batch {index} (samples of {', '.join(sorted(set(batch.sources)))}) is not a number; "
-            f"{kept}; lower matrix_lr and other_lr, or look at these samples with: mmagent train preview"
+            f"the loss of step {step}, batch {index} (samples of {', '.join(sorted(set(batch.sources)))}) is not a "
+            f"number; {kept}; lower matrix_lr and other_lr, or look at these samples with: mmagent train preview"
         )
 
     def follow(self, figures: dict[str, float]) -> None:
@@ -211,7 +239,7 @@ class Run:
         with self._averaged(), torch.no_grad(), self.accelerator.autocast():
             for _ in range(self.recipe.check_samples):
                 example = stream.example(rng, self.recipe.steps - 1)
-                answers = self.bare(collate([example], self.encoder.side))
+                answers = self.bare(self.encoder.collate([example]))
                 right[example.source] += _messages_right(answers, self.encoder.end)
                 for name, value in (("characters", answers.characters),):
                     if math.isfinite(value):
@@ -255,9 +283,14 @@ class Run:
                 self.network.config.dtype = dtype
             build_processor(self.tokenizer, self.network.config).save_pretrained(part)
             record = {"recipe": self.recipe.model_dump(mode="json"), "tokens": self.tokens}
+            record |= {"format": fingerprint(), "machine": machine()}
             (part / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
+            old = self.out / "model.old"
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
             part.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
 
@@ -289,7 +322,6 @@ def _accelerator(recipe: Recipe) -> Any:
         from accelerate import Accelerator
     except ImportError as error:
         raise ConfigurationError("training needs accelerate; install it with: pip install 'mmagent[train]'") from error
-    return Accelerator(mixed_precision="bf16" if recipe.precision == "bf16" else "no")
-
-
-
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it tells of tied weights at each checkpoint
+    has_device = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return Accelerator(mixed_precision="bf16" if recipe.precision == "bf16" else "no", cpu=not has_device)

@@ -22,7 +22,7 @@ from mmagent.agent.policy.rules import Action, Rule, allow, ask, deny
 from mmagent.errors import ConfigurationError, NotFound
 
 if TYPE_CHECKING:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
 _RULES: dict[str, tuple[Callable[..., Rule], dict[str, tuple[type, ...]]]] = {
     "allow": (allow, {"args": (dict,), "trusted": (bool,), "why": (str,)}),

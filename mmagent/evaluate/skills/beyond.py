@@ -1,4 +1,4 @@
-"""Whether a model says what is beyond it, and names what to use instead. It knows questions and real pictures, no agent.
+"""Whether a model says what is beyond it, and names what to use instead. It knows questions and pictures, no agent.
 
 Beside that stand questions that it can answer, of which it must not say so.
 """

@@ -260,7 +260,9 @@ def _invoice(rng: random.Random, facts: dict[str, str], items: _Items, money: _M
 
 
 def _screen(rng: random.Random, facts: dict[str, str], items: _Items, money: _Money) -> list[Row]:
-    told = rng.choice(("Order placed", "Your order", "Order confirmed", "Thanks!", "On its way", "Delivered", "Details"))
+    told = rng.choice(
+        ("Order placed", "Your order", "Order confirmed", "Thanks!", "On its way", "Delivered", "Details")
+    )
     head = [Row(facts["shop"], role="band"), Row(told, role="strong")]
     middle = _number_and_date(rng, facts, _ORDER, _BOUGHT, 0.3)
     until, after = _sums(rng, facts, items, money)

@@ -19,8 +19,8 @@ from mmagent.train.draw.strokes import RGB, any_color, shade, vary
 from mmagent.train.sample import Box, Mark
 
 SIDE = 384
-HIGH = 8.5
-WIDE = 5.5
+HIGH = 9.0
+WIDE = 6.3
 TURN = 3.0
 """Degrees that a document is turned at most."""
 
@@ -74,7 +74,7 @@ class _Look:
     bold: Face
     """Of heads and bands."""
     place: str
-    """``spread``: at both edges; ``close``: one after the other; ``column``: the right ones at one place; ``middle``."""
+    """``spread`` at both edges, ``close`` to each other, ``column`` with the right ones at one place, or ``middle``."""
     head: float
     """Where heads stand: 0 left, 0.5 middle."""
     dash: int
@@ -234,9 +234,11 @@ def _placed(
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = size[0] / 2, size[1] / 2
     back = (cos, sin, inside[0] / 2 - cos * x - sin * y, -sin, cos, inside[1] / 2 + sin * x - cos * y)
-    method, smooth = Image.Transform.AFFINE, Image.Resampling.BILINEAR
-    mask = Image.new("L", inside, 255).transform(size, method, back, Image.Resampling.NEAREST)
-    ground.paste(paper.image.transform(size, method, back, smooth), (0, 0), mask)
+    corners = [(u, v, u, v) for u, v in ((0, 0), (inside[0], 0), inside, (0, inside[1]))]
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).polygon([_turned(corner, inside, size, degrees)[:2] for corner in corners], fill=255)
+    turned_image = paper.image.transform(size, Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
+    ground.paste(turned_image, (0, 0), mask)
     return ground, turned
 
 

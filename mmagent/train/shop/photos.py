@@ -86,7 +86,8 @@ def _fur(rng: random.Random) -> Image.Image:
     """Hair, grass or wood: detail in one direction."""
     along = rng.choice((6, 10, 16))
     fine = Image.frombytes("L", (along, SIDE), rng.randbytes(along * SIDE)).resize((SIDE, SIDE), BICUBIC)
-    heights = (np.asarray(fine, np.float32) / 510 + _octaves(rng, 32) * np.float32(0.8)) / np.float32(1.3)
+    lines = np.asarray(fine, np.float32) / 510
+    heights = ((lines + _octaves(rng, 32) * 0.8) / 1.3).astype(np.float32)
     image = _mapped(heights, [_color(rng) for _ in range(rng.randint(2, 4))])
     return image.rotate(rng.uniform(0, 360), BICUBIC).crop((40, 40, SIDE - 40, SIDE - 40)).resize((SIDE, SIDE), BICUBIC)
 

@@ -1,7 +1,7 @@
 """The words of the shop world: what customers ask, what policies say. It knows text, no plans and no tools.
 
-The words stand in ``phrases.toml`` and ``topics.toml``. Alternatives are written ``{a|b|c}``, nested as needed. `phrase` draws one
-expansion; every eighth, by hash, is held out: training never draws it, evaluation draws nothing else.
+The words stand in ``phrases.toml`` and ``topics.toml``. Alternatives are written ``{a|b|c}``, nested as needed.
+`phrase` draws one expansion; every eighth, by hash, is held out: training never draws it, evaluation nothing else.
 """
 
 from __future__ import annotations

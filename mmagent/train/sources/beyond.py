@@ -44,7 +44,7 @@ def beyond(pictures: float = 0.5, within: float = 0.35, held_out: bool = False) 
     def draw(rng: random.Random) -> Sample:
         rounds: list[Round]
         if rng.random() >= pictures:
-            rounds = [_asked(rng, rng.choice(TEXT_KINDS), held_out) for _ in range(rng.randint(1, 3))]
+            rounds = [_asked(rng, rng.choice(TEXT_KINDS), held_out) for _ in range(rng.randint(1, 2))]
             if rng.random() < within:
                 rounds.insert(rng.randint(0, len(rounds)), _small_talk(rng, held_out))
             return _talk(rng, rounds, [])

@@ -1,0 +1,161 @@
+"""``mmagent eval``: options, progress and tables. It knows reports and how they look, nothing of what is measured."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmagent.cli.options import Json, Model
+from mmagent.cli.outcome import FAILED
+from mmagent.cli.printable import printable
+from mmagent.cli.store_commands import Embedder, Looked, Mode
+
+if TYPE_CHECKING:
+    from mmagent.evaluate.nano import Measured, Report
+
+eval_app = typer.Typer(help="Measure how well something works.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@eval_app.command("retrieval")
+def eval_retrieval(
+    knowledge: Looked,
+    questions: Annotated[
+        Path, typer.Option("--questions", metavar="FILE", help="A line of JSON each: query, relevant, answer.")
+    ],
+    ks: Annotated[str, typer.Option("-k", metavar="N,N", help="How many of the best count.")] = "1,5,10",
+    mode: Mode = "hybrid",
+    embedder: Embedder = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how well a store finds what questions are about."""
+    from mmagent.cli.store import evaluate_retrieval
+    from mmagent.cli.stores import Embedders
+
+    evaluate_retrieval(knowledge, questions, Embedders(embedder), ks=ks, mode=mode, as_json=as_json)
+
+
+@eval_app.command("nano", epilog="Exit code: 0 if every bar that was measured is met, 1 if not, 130 after Ctrl-C.")
+def eval_nano(
+    model: Model = None,
+    skills: Annotated[
+        list[str] | None, typer.Option("--skill", metavar="NAME", help="Only this one. Repeatable.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", metavar="N", min=1, help="Questions of each skill; its own if left out.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Other questions.")] = 0,
+    as_json: Json = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the report there as JSON.")] = None,
+    card: Annotated[
+        list[Path] | None,
+        typer.Option("--card", metavar="DIR", help="A run that made it, in order; writes its model card. Repeatable."),
+    ] = None,
+    limits: Annotated[
+        Path | None, typer.Option("--limits", metavar="FILE", help="Markdown for the card: what it cannot do.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show some of what went wrong.")] = False,
+) -> None:
+    """Hold a model to what nano is held to, skill by skill. Exits with 0 if all bars are met."""
+    from mmagent.chat import LocalModel
+    from mmagent.engine.load import find_folder
+    from mmagent.evaluate.nano import evaluate
+
+    name = model or "nano"
+    measured = LocalModel(name)
+    folder = _nano() if name == "nano" else find_folder(name)
+    with _progress() as shown:
+        report = evaluate(
+            measured, folder, skills or (), count=count, seed=seed, began=shown.began, told=shown.told, done=shown.done
+        )
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(report.json() + "\n", encoding="utf-8")
+    if card:
+        _write_card(folder, report, card, limits)
+    print(report.json() if as_json else printable(table(report, verbose=verbose)))
+    raise typer.Exit(0 if report.met else FAILED)
+
+
+def _nano() -> Path:
+    from mmagent import nano
+
+    return nano.folder()
+
+
+def _write_card(folder: Path, report: Report, runs: Sequence[Path], limits: Path | None) -> None:
+    from mmagent.evaluate.card import write_card
+
+    words = limits.read_text(encoding="utf-8") if limits else ""
+    (folder / "MODEL_CARD.md").write_text(write_card(folder, report, list(runs), limits=words), encoding="utf-8")
+
+
+def table(report: Report, *, verbose: bool = False) -> str:
+    """A line for each score and each skill that was skipped; then whether the bars are met, and of what."""
+    rows = [("skill", "right", "share", "bar", "met")]
+    notes: list[str] = []
+    for one in report.measured:
+        for score in one.scores:
+            right, share, bar, met = cells(score)
+            rows.append((score.name, right, share, bar, met))
+            if verbose:
+                notes += [f"{score.name}: {line}" for line in score.wrong]
+        rows += [(one.skill, "skipped", "", "", "")] if not one.scores else []
+        notes += [f"{one.skill} skipped: {why}" for why in one.skipped]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = ["  ".join((row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:]))).rstrip() for row in rows]
+    missed = [score.name for score in report.scores if score.met is False]
+    end = f"not met: {', '.join(missed)}" if missed else "every bar that was measured is met"
+    end = end if any(score.met is not None for score in report.scores) else "no bar was measured"
+    return "\n".join(
+        [*lines, "", *notes, f"{report.model} ({report.hash}) on {report.machine}, seed {report.seed}: {end}"]
+    )
+
+
+def cells(score: Any) -> tuple[str, str, str, str]:
+    """Right of total, share, bar and whether it is met, as a table has them."""
+    if score.total:
+        right, share = f"{score.right:g}/{score.total}", f"{score.share:.1%}"
+        bar = "" if score.bar is None else f"{score.bar:.0%}"
+    else:
+        right, share = f"{score.right:g} {score.unit}".rstrip(), ""
+        bar = "" if score.bar is None else f"{score.bar:g} {score.unit}".rstrip()
+    return right, share, bar, {True: "met", False: "NOT met", None: ""}[score.met]
+
+
+class _Progress:
+    """Says on stderr which skill is on and how it goes: a bar on a terminal, lines elsewhere."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar, self.task = bar, bar.add_task("", total=None)
+
+    def began(self, name: str, index: int, total: int) -> None:
+        self.bar.update(self.task, description=name, completed=index, total=total)
+        self._line(f"{name} ({index + 1} of {total})")
+
+    def told(self, line: str) -> None:
+        self.bar.update(self.task, description=printable(line))
+        self._line(line)
+
+    def done(self, measured: Measured) -> None:
+        self.bar.advance(self.task)
+
+    def _line(self, line: str) -> None:
+        if self.bar.disable:
+            print(printable(line), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _progress() -> Iterator[_Progress]:
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    words = progress.TextColumn("{task.description}", markup=False)
+    columns = (progress.SpinnerColumn(), progress.MofNCompleteColumn(), progress.TimeElapsedColumn(), words)
+    with progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        yield _Progress(bar)

@@ -1,0 +1,217 @@
+"""A model's card from what was measured: shape, training, data, figures and limits. It writes nothing by heart."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmagent.errors import ConfigurationError, NotFound
+from mmagent.evaluate.nano import Measured, Report
+from mmagent.evaluate.skills import Score
+from mmagent.train.plot import RIGHT, read_metrics
+
+LICENSES = {
+    "nlvr": ("NLVR, development part: sentences and pictures (lil-lab/nlvr)", "CC-BY-4.0"),
+    "sgd": ("Schema-Guided Dialogue: dialogues with service calls", "CC-BY-SA-4.0"),
+    "intents": ("BANKING77 and CLINC150: customers' requests", "CC-BY-4.0 and CC-BY-3.0"),
+    "xquad": ("XQuAD: passages and questions", "CC-BY-SA-4.0"),
+}
+"""Of the sources that draw from somebody's data; all others generate theirs."""
+CURVE = 6
+"""Rows of a run's learning curve."""
+WEIGHTS = (
+    "The weights are given under Apache-2.0. They hold what training on these sources made of them and no copy of the "
+    "sources, whose own licences go on to cover their texts and pictures; none of them is in this directory."
+)
+
+
+def write_card(model_dir: Path, report: Report, runs: list[Path], *, limits: str = "") -> str:
+    """The card of a model.
+
+    Args:
+        model_dir: The model's directory, as ``save_pretrained`` wrote it.
+        report: What was measured of it.
+        runs: The folders of the runs that made it, the first stage first; each has ``model/training.json``.
+        limits: What it cannot do, in Markdown.
+
+    Returns:
+        Markdown with front matter.
+
+    Raises:
+        NotFound: A run, or the model's configuration, is not there.
+        ConfigurationError: A file of theirs cannot be read.
+    """
+    stages = [_record(run) for run in runs]
+    sections = [
+        _front(),
+        f"# {report.model if report.model != 'model' else _last_name(stages)}\n",
+        "A vision-language model for two CPU cores: it looks at a picture, plans, calls tools and answers from what "
+        "they return. This card is written by `mmagent eval nano --card` from what was measured.",
+        _shape(model_dir),
+        _training(stages),
+        _data(stages),
+        _results(report),
+        _curves(runs),
+        f"## Limits\n\n{limits.strip() or 'None were written down; the bars that are not met say what to expect.'}",
+        f"## Prompt format\n\nSpoken to in the format `{report.format}` when it was measured{_trained_on(stages)}.",
+    ]
+    return "\n\n".join(section.strip() for section in sections if section.strip()) + "\n"
+
+
+def _front() -> str:
+    return "---\nlicense: apache-2.0\nlibrary_name: mmagent\npipeline_tag: image-text-to-text\n---"
+
+
+def _last_name(stages: Sequence[dict[str, Any]]) -> str:
+    return str(stages[-1]["recipe"]["name"]) if stages else "model"
+
+
+def _shape(folder: Path) -> str:
+    config = _json(folder / "config.json", "the directory of a model")
+    rows = [*_tower(config), ("in all", f"{parameters(folder) / 1e6:.1f}M parameters, {size(folder) / 1e6:.1f} MB")]
+    return "## What it is\n\n| part | shape |\n|---|---|\n" + "\n".join(f"| {part} | {shape} |" for part, shape in rows)
+
+
+def _tower(config: dict[str, Any]) -> list[tuple[str, str]]:
+    vision, text = config.get("vision_config", {}), config.get("text_config", {})
+    rows = []
+    if side := vision.get("image_size"):
+        patch, layers, width = vision.get("patch_size", 16), vision.get("num_hidden_layers"), vision.get("hidden_size")
+        kind = "convolutions, then a ViT" if vision.get("stem_channels") else "ViT"
+        patches = (side // patch) ** 2
+        rows.append(("vision tower", f"{kind}; {side} × {side} pixels, patch {patch}, {layers} layers × {width}"))
+        tokens = patches // config.get("downsample", 1) ** 2
+        rows.append(("connector", f"`{config.get('connector', '?')}`, {patches} patches → {tokens} tokens"))
+    if layers := text.get("num_hidden_layers"):
+        heads, pairs = text.get("num_attention_heads"), text.get("num_key_value_heads")
+        shape = f"{layers} layers × {text.get('hidden_size')}, {heads} heads ({pairs} for keys and values)"
+        context, words = text.get("max_position_embeddings", 0), text.get("vocab_size", 0)
+        rows.append(("decoder", f"Llama; {shape}, {words:,} tokens of vocabulary, context {context:,}"))
+    return rows
+
+
+def parameters(folder: Path) -> int:
+    """How many numbers the weights hold, by the files' own headers; shared ones are saved once."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "np") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return total
+
+
+def size(folder: Path) -> int:
+    """Bytes of the weights on disk."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _training(stages: Sequence[dict[str, Any]]) -> str:
+    if not stages:
+        return ""
+    head = "| stage | recipe | steps | tokens | learns | machine |\n|---|---|---|---|---|---|\n"
+    rows = []
+    for stage in stages:
+        recipe = stage["recipe"]
+        learns = ", ".join(recipe.get("train", [])) if recipe["stage"] != "lora" else "adapters"
+        machine = stage.get("machine", "not recorded")
+        rows.append(
+            f"| {recipe['stage']} | `{recipe['name']}` | {recipe['steps']:,} | {stage['tokens'] / 1e6:.1f}M | {learns} "
+            f"| {machine} |"
+        )
+    total = sum(stage["tokens"] for stage in stages)
+    seeds = sorted({stage["recipe"].get("seed", 0) for stage in stages})
+    words = f"{total / 1e6:.1f} million tokens in all, seed {', '.join(map(str, seeds))}."
+    return f"## Training\n\n{head}" + "\n".join(rows) + f"\n\n{words}"
+
+
+def _data(stages: Sequence[dict[str, Any]]) -> str:
+    used = {source["source"] for stage in stages for source in stage["recipe"]["data"]}
+    generated = sorted(used - LICENSES.keys())
+    rows = (
+        [f"| {', '.join(f'`{name}`' for name in generated)} | generated from seeds | Apache-2.0 |"] if generated else []
+    )
+    rows += [f"| `{name}` | {what} | {license} |" for name, (what, license) in LICENSES.items() if name in used]
+    if not rows:
+        return ""
+    return "## Data\n\n| source | what | licence |\n|---|---|---|\n" + "\n".join(rows) + f"\n\n{WEIGHTS}"
+
+
+def _results(report: Report) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
+    count = f", {report.count} questions of each skill at most" if report.count else ""
+    head = (
+        f"## Measured\n\n`mmagent eval nano`, {report.date[:10]}, {report.machine}, seed {report.seed}{count}; "
+        f"{versions}; weights `{report.hash}`. What is asked is on seeds and files that training never saw.\n\n"
+        "| what | right | share | bar | |\n|---|---|---|---|---|\n"
+    )
+    rows = [_row(score) for one in report.measured for score in one.scores]
+    skipped = [_skipped(one) for one in report.measured if one.skipped]
+    return head + "\n".join(rows) + ("\n\n" + "\n".join(skipped) if skipped else "")
+
+
+def _row(score: Score) -> str:
+    right = f"{score.right:g} of {score.total:,}" if score.total else f"{score.right:g} {score.unit}"
+    share = f"{score.share:.1%}" if score.total else ""
+    bar = "" if score.bar is None else f"{score.bar:.0%}" if score.total else f"≤ {score.bar:g} {score.unit}"
+    return f"| {score.name} | {right} | {share} | {bar} | {_MET[score.met]} |"
+
+
+_MET = {True: "met", False: "**NOT met**", None: ""}
+
+
+def _skipped(one: Measured) -> str:
+    return f"Not measured, {one.skill}: {'; '.join(one.skipped)}."
+
+
+def _curves(runs: Sequence[Path]) -> str:
+    tables = [table for run in runs if (table := _curve(run))]
+    if not tables:
+        return ""
+    why = "Share of messages right token for token, given the text before, on fresh samples."
+    return f"## Learning curve\n\n{why}\n\n" + "\n\n".join(tables)
+
+
+def _curve(run: Path) -> str:
+    """Some of a run's checks, evenly spread, the last one always."""
+    checks = [line for line in read_metrics(run) if any(key.startswith(RIGHT) for key in line)]
+    if not checks:
+        return ""
+    every = max(1, math.ceil(len(checks) / CURVE))
+    kept = checks[::-1][::every][::-1]
+    keys = sorted({key for line in kept for key in line if key.startswith(RIGHT)})
+    head = f"| {run.resolve().name}: tokens | " + " | ".join(key.removeprefix(RIGHT) for key in keys) + " |"
+    rows = [
+        f"| {line['tokens'] / 1e6:.1f}M | "
+        + " | ".join(f"{line[key]:.0%}" if key in line else "" for key in keys)
+        + " |"
+        for line in kept
+    ]
+    return "\n".join([head, "|---" * (len(keys) + 1) + "|", *rows])
+
+
+def _trained_on(stages: Sequence[dict[str, Any]]) -> str:
+    known = stages[-1].get("format") if stages else None
+    return f", trained on `{known}`" if known else ""
+
+
+def _record(run: Path) -> dict[str, Any]:
+    record = _json(run / "model" / "training.json", "the folder of a run that has saved a model")
+    if not {"recipe", "tokens"} <= record.keys():
+        raise ConfigurationError(f"{run / 'model' / 'training.json'} has no recipe and tokens; train again")
+    return record
+
+
+def _json(path: Path, what: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise NotFound(f"there is no {path}; give {what}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}; write it again") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{path} is no JSON object; write it again")
+    return found
