@@ -45,6 +45,11 @@ class Batch:
         """Tokens that the loss counts."""
         return int((self.packed.labels != IGNORED).sum())
 
+    @property
+    def marked(self) -> int:
+        """Pictures of which it is known what stands where."""
+        return sum(target.known for target in self.targets)
+
 
 class Encoder:
     """Samples to examples, through the tokenizer's own chat template.

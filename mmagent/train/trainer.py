@@ -151,6 +151,8 @@ class Run:
         size = sum(p.numel() for p in self.network.parameters())
         self.watch.said(f"training {size / 1e6:.1f}M parameters from step {first} to {self.recipe.steps}")
         self.steps(first)
+        if first >= self.recipe.steps:  # it was stopped between its last checkpoint and the model
+            self.save_model()
         return self.out / "model"
 
     def steps(self, first: int) -> None:
@@ -183,6 +185,7 @@ class Run:
         accelerator, losses = self.accelerator, self.recipe.losses
         mine = torch.tensor([sum(b.counted for b in batches), sum(sum(b.packed.lengths) for b in batches)])
         counted, tokens = accelerator.reduce(mine.to(accelerator.device), "sum").tolist()
+        marked = sum(batch.marked for batch in batches)
         figures: dict[str, list[float]] = defaultdict(list)
         for index, batch in enumerate(batches):
             last = index + 1 == len(batches)
@@ -190,34 +193,37 @@ class Run:
                 with accelerator.autocast():
                     answers = self.lesson(batch)
                     loss = losses.text * answers.text * accelerator.num_processes / max(1, counted)
-                    pictures = losses.contrastive * answers.contrastive + losses.marks * answers.marks
-                    loss = loss + pictures / len(batches)
+                    share = batch.marked / max(1, marked)  # so that it does not matter how a step is cut into batches
+                    loss = loss + losses.contrastive * answers.contrastive / len(batches)
+                    loss = loss + losses.marks * answers.marks * share
                     if accelerator.num_processes > 1:  # each process must use every weight, or they wait for each other
                         loss = loss + 0.0 * sum(p.sum() for p in self.bare.parameters() if p.requires_grad)
-                self._must_be_a_number(loss, step, index, batch)
+                self._must_be_a_number(loss.item(), f"loss of step {step}, batch {index}", [batch])
                 accelerator.backward(loss)
             _note(figures, answers, losses)
-        norm = accelerator.clip_grad_norm_(self.lesson.parameters(), self.recipe.clip)
-        share = schedule(step, self.recipe)
+        norm = float(accelerator.clip_grad_norm_(self.lesson.parameters(), self.recipe.clip))
+        self._must_be_a_number(norm, f"gradient of step {step}", batches)
+        rate = schedule(step, self.recipe)
         for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * share
+                group["lr"] = peak * rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if self.average:
             self.average.update(self.bare)
         self.tokens += int(tokens)
         means = {name: sum(values) / len(values) for name, values in figures.items() if values}
-        return means | {"gradient": float(norm)}
+        return means | {"gradient": norm}
 
-    def _must_be_a_number(self, loss: torch.Tensor, step: int, index: int, batch: Batch) -> None:
-        if math.isfinite(loss.item()):
+    def _must_be_a_number(self, value: float, what: str, batches: list[Batch]) -> None:
+        if math.isfinite(value):
             return
         steps = self.checkpoints.steps()
         kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint was written yet"
+        drawn = ", ".join(sorted({name for batch in batches for name in batch.sources}))
         raise ModelError(
-            f"the loss of step {step}, batch {index} (samples of {', '.join(sorted(set(batch.sources)))}) is not a "
-            f"number; {kept}; lower matrix_lr and other_lr, or look at these samples with: mmagent train preview"
+            f"the {what} (samples of {drawn}) is not a number; {kept}; lower matrix_lr and other_lr, or look at these "
+            "samples with: mmagent train preview"
         )
 
     def follow(self, figures: dict[str, float]) -> None:
@@ -320,8 +326,11 @@ def _made_by(recipe: Recipe) -> dict[str, Any]:
 def _accelerator(recipe: Recipe) -> Any:
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
     except ImportError as error:
         raise ConfigurationError("training needs accelerate; install it with: pip install 'mmagent[train]'") from error
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it tells of tied weights at each checkpoint
+    if AcceleratorState._shared_state:  # of a run before in this process, whose precision may have been another
+        AcceleratorState._reset_state()
     has_device = torch.cuda.is_available() or torch.backends.mps.is_available()
     return Accelerator(mixed_precision="bf16" if recipe.precision == "bf16" else "no", cpu=not has_device)

@@ -15,8 +15,10 @@ from mmagent.train.sample import Draw, Mark, Sample, Shown, assistant, user
 
 ORDER = 10
 """Pixels of 64 by which one digit stands further left than another, for the question which does."""
-_CONTRAST = 170
-"""Between ink and paper, of 441."""
+_CONTRAST = 150
+"""Between inks and paper, of 441."""
+_LIGHTER = 80
+"""Of 255, by which the paper of a number is lighter or darker than its ink."""
 _WORDS = ("", "one", "two", "three", "four")
 
 
@@ -47,8 +49,10 @@ def digits(length: int = 3, side: int = 64, scattered: bool = False) -> Draw:
 def _number(rng: random.Random, number: str, side: int) -> Shown:
     family = pick_family(rng)
     face = fit(family, round(side * rng.uniform(0.36, 0.52)), number, side * 0.9)
-    ink = any_color(rng)
-    image = Image.new("RGB", (side, side), _paper(rng, [ink]))
+    ink, paper = any_color(rng), any_color(rng)
+    while abs(_light(ink) - _light(paper)) < _LIGHTER:
+        ink, paper = any_color(rng), any_color(rng)
+    image = Image.new("RGB", (side, side), paper)
     left, top, right, bottom = face.getbbox(number)
     x = rng.uniform(0.03 * side, 0.97 * side - (right - left)) - left
     y = rng.uniform(0.06 * side, 0.94 * side - (bottom - top)) - top
@@ -100,6 +104,10 @@ def _write(pen: ImageDraw.ImageDraw, digit: str, face: Font, place: tuple[float,
     pen.text(place, digit, fill=ink, font=face)
     left, top, right, bottom = face.getbbox(digit)
     return Mark(digit, (place[0] + left, place[1] + top, place[0] + right, place[1] + bottom))
+
+
+def _light(color: RGB) -> float:
+    return 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2]
 
 
 def _paper(rng: random.Random, inks: list[RGB]) -> RGB:

@@ -114,7 +114,7 @@ class Rows:
                 return
             sample = self._try(place, pictures=False)
             if sample is not None:
-                self._values.add(sample.messages)
+                self._values.add(sample.messages, sample.tools)
                 good = True
         if not good:
             why = next(iter(self.bad.values()), f"{self.path} has no rows")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mmagent.train.sample import Message
+from mmagent.train.sample import Message, Tool
 
 Place = tuple[str, str, str]
 """Of a value: the tool, ``argument`` or ``result``, and its name there."""
@@ -27,12 +27,18 @@ class Values:
     def __init__(self) -> None:
         self._seen: dict[Place, list[str]] = {}
 
-    def add(self, messages: list[Message]) -> None:
-        """See a dialogue's values."""
+    def add(self, messages: list[Message], tools: list[Tool]) -> None:
+        """See a dialogue's values; where a tool takes one of a few, it is all of these."""
+        options = {
+            (tool["function"]["name"], "argument", name): schema["enum"]
+            for tool in tools
+            for name, schema in tool["function"]["parameters"].get("properties", {}).items()
+            if isinstance(schema, dict) and schema.get("enum")
+        }
         for place, value in _copied(messages):
             seen = self._seen.setdefault(place, [])
-            if value not in seen:
-                seen.append(value)
+            there = dict.fromkeys((value, *options.get(place, ())))
+            seen += [other for other in there if other not in seen and _is_exchangeable(other)]
 
     def exchange(self, messages: list[Message], rng: random.Random) -> list[Message]:
         """The dialogue with other values, each the same wherever it stands."""

@@ -1,4 +1,4 @@
-"""How weights change: only the parts that should, by the optimizer that they need, and their average as it is defined."""
+"""How weights change: only the parts that should, by the optimizer they need, and their average as it is defined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training as users rely on it: what does not learn stays, what is saved is the average, and a bad step is not taken."""
+"""Training as users rely on it: what does not learn stays, the average is saved, and a bad step is not taken."""
 
 from __future__ import annotations
 
@@ -106,8 +106,11 @@ def test_without_an_average_the_last_weights_are_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["vision", "connector", "decoder", "contrastive"])
 def test_parts_that_do_not_learn_stay_as_they_are(part: str, tmp_path: Path) -> None:
     begins = {
-        "vision": "vision_tower.", "connector": "connector.", "decoder": "language_model.", "contrastive": "contrastive."
-    }  # fmt: skip
+        "vision": "vision_tower.",
+        "connector": "connector.",
+        "decoder": "language_model.",
+        "contrastive": "contrastive.",
+    }
     made = run(toy(train=[part], weight_decay=0.5, ema=0.5), tmp_path / "toy")
     before, stream = weights(made.network), Stream(made.recipe, made.encoder)
     for step in range(2):
@@ -148,7 +151,9 @@ def test_a_gradient_that_is_no_number_changes_no_weight(tmp_path: Path, monkeypa
         return answers  # the same loss; its slope is 0 · ∞
 
     monkeypatch.setattr(Lesson, "forward", steep)
-    with pytest.raises(ModelError, match=r"the gradient of step 0 \(samples of digits\) is not a number; no checkpoint"):
+    with pytest.raises(
+        ModelError, match=r"the gradient of step 0 \(samples of digits\) is not a number; no checkpoint"
+    ):
         made.step(0, batches)
     assert all(torch.equal(weight, before[name]) for name, weight in weights(made.bare).items())
 
@@ -209,7 +214,9 @@ def test_runs_of_both_precisions_in_one_process(tmp_path: Path) -> None:
 def test_a_finished_run_gives_its_model_again(trained: Run) -> None:
     (trained.out / "model").rename(trained.out / "model.lost")  # as a kill between checkpoint and model leaves it
     folder = train(trained.recipe, trained.out, workers=0)
-    assert (folder / "model.safetensors").read_bytes() == (trained.out / "model.lost" / "model.safetensors").read_bytes()
+    assert (folder / "model.safetensors").read_bytes() == (
+        trained.out / "model.lost" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_fresh_begins_at_the_beginning(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A toy of a training run, for tests: a network of some 30,000 parameters that takes a step in hundredths of a second."""
+"""A toy of a training run, for tests: a network of 30,000 parameters that takes a step in hundredths of a second."""
 
 from __future__ import annotations
 
