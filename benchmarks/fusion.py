@@ -66,7 +66,7 @@ def flops_of_a_step(run: Run, stream: Stream) -> float:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for step in range(COUNTED):
             run.step(step, stream[step])
-    return counter.get_total_flops() / COUNTED
+    return float(counter.get_total_flops()) / COUNTED
 
 
 def ask(run: Run, count: int) -> dict[str, float]:
@@ -167,10 +167,11 @@ def picture(runs: list[Learnt]) -> str:
     for fusion, color in FUSIONS.items():
         curves = [[(0.0, 0.0), *run.curve] for run in runs if run.fusion == fusion]
         if curves:
-            mean = [tuple(map(statistics.mean, zip(*points, strict=True))) for points in zip(*curves, strict=True)]
+            steps = list(zip(*curves, strict=True))
+            mean = [(statistics.mean(x for x, _ in step), statistics.mean(y for _, y in step)) for step in steps]
             parts += [line(curve, color, 1, 0.35) for curve in curves]
-            parts.append(line(mean, color, 2.4, 1))  # type: ignore[arg-type]
-            x, y = place(mean[-1])  # type: ignore[arg-type]
+            parts.append(line(mean, color, 2.4, 1))
+            x, y = place(mean[-1])
             parts.append(words(x + 8, y + 4, f"{fusion} {mean[-1][1]:.0%}", fill=color))
     return "\n".join([*parts, "</svg>", ""])
 
@@ -192,12 +193,11 @@ def main() -> None:
             runs.append(learn(fusion, recipe, points=points, samples=samples))
             last = runs[-1]
             shares = {kind: round(share, 3) for kind, share in last.right.items()}
-            print(
-                f"{fusion} seed {seed}: {last.flops / 1e12:.3f} TFLOP, {last.seconds:.0f} s, {shares}", file=sys.stderr
-            )
-    if options.out:
-        (options.out / "fusion.svg").write_text(picture(runs), encoding="utf-8")
-        (options.out / "fusion-table.md").write_text(table(runs), encoding="utf-8")
+            said = f"{fusion} seed {seed}: {last.flops / 1e12:.3f} TFLOP, {last.seconds:.0f} s, {shares}"
+            print(said, file=sys.stderr, flush=True)
+        if options.out:
+            (options.out / "fusion.svg").write_text(picture(runs), encoding="utf-8")
+            (options.out / "fusion-table.md").write_text(table(runs), encoding="utf-8")
     figures: dict[str, dict[str, float]] = {}
     for fusion in FUSIONS:
         found = [run for run in runs if run.fusion == fusion]

@@ -124,7 +124,7 @@ class Lesson(nn.Module):
 
 
 def _told(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Summed loss, what was wanted, and what was most likely."""  # [M, V], [M]
+    """The summed loss of logits ``[M, V]``, what was wanted ``[M]``, and what was most likely ``[M]``."""
     return F.cross_entropy(logits.float(), wanted, reduction="sum"), wanted, logits.argmax(-1)
 
 

@@ -180,9 +180,11 @@ def add_adapters(network: Any, recipe: Recipe) -> Any:
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft multiplies with it
         lora_dropout=lora.dropout,
         target_modules=rf"{re.escape(prefix)}\.(.*\.)?({'|'.join(map(re.escape, targets))})",
-        base_model_name_or_path=recipe.start,
     )
-    return get_peft_model(network, config)
+    adapted = get_peft_model(network, config)
+    if recipe.start and HUB_ID.fullmatch(recipe.start) and not Path(recipe.start).exists():
+        adapted.peft_config["default"].base_model_name_or_path = recipe.start  # not the folder of this machine's cache
+    return adapted
 
 
 def copy_companions(source: Path, target: Path) -> None:

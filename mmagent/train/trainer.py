@@ -147,7 +147,9 @@ class Run:
         first = 0
         if resume:
             first, state = self.checkpoints.load(self.accelerator)
-            self.tokens = state.get("tokens", 0)
+            self.tokens, self.running = state.get("tokens", 0), state.get("running", {})
+        if self.accelerator.is_main_process:
+            self._forget_after(first)
         size = sum(p.numel() for p in self.network.parameters())
         self.watch.said(f"training {size / 1e6:.1f}M parameters from step {first} to {self.recipe.steps}")
         self.steps(first)
@@ -173,7 +175,7 @@ class Run:
             if (step + 1) % recipe.check_every == 0:
                 self.log(step + 1, self.check(), self.watch.checked)
             if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-                self.checkpoints.save(accelerator, step + 1, {"tokens": self.tokens})
+                self.checkpoints.save(accelerator, step + 1, {"tokens": self.tokens, "running": self.running})
                 self.save_model()
 
     def step(self, step: int, batches: list[Batch]) -> dict[str, float]:
@@ -183,9 +185,9 @@ class Run:
             ModelError: The loss is not a number; no weight was changed.
         """
         accelerator, losses = self.accelerator, self.recipe.losses
-        mine = torch.tensor([sum(b.counted for b in batches), sum(sum(b.packed.lengths) for b in batches)])
-        counted, tokens = accelerator.reduce(mine.to(accelerator.device), "sum").tolist()
-        marked = sum(batch.marked for batch in batches)
+        mine = [(batch.counted, sum(batch.packed.lengths), batch.marked) for batch in batches]
+        summed = torch.tensor(mine, device=accelerator.device).sum(0)
+        counted, tokens, marked = accelerator.reduce(summed, "sum").tolist()
         figures: dict[str, list[float]] = defaultdict(list)
         for index, batch in enumerate(batches):
             last = index + 1 == len(batches)
@@ -193,7 +195,9 @@ class Run:
                 with accelerator.autocast():
                     answers = self.lesson(batch)
                     loss = losses.text * answers.text * accelerator.num_processes / max(1, counted)
-                    share = batch.marked / max(1, marked)  # so that it does not matter how a step is cut into batches
+                    share = (
+                        batch.marked * accelerator.num_processes / max(1, marked)
+                    )  # so that it does not matter how a step is cut into batches
                     loss = loss + losses.contrastive * answers.contrastive / len(batches)
                     loss = loss + losses.marks * answers.marks * share
                     if accelerator.num_processes > 1:  # each process must use every weight, or they wait for each other
@@ -268,6 +272,15 @@ class Run:
 
         return swapped()
 
+    def _forget_after(self, step: int) -> None:
+        """Leave in ``metrics.jsonl`` what was logged up to a step: what comes after it is logged again."""
+        path = self.out / "metrics.jsonl"
+        kept = [line for line in _lines(path) if line["step"] <= step]
+        if path.exists():
+            part = self.out / "metrics.part"
+            part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            part.replace(path)
+
     def log(self, step: int, figures: dict[str, float], tell: Callable[[Progress], None]) -> None:
         """A line of ``metrics.jsonl``, and word to whoever watches."""
         if not self.accelerator.is_main_process:
@@ -298,6 +311,17 @@ class Run:
             part.rename(folder)
             shutil.rmtree(old, ignore_errors=True)
         self.accelerator.wait_for_everyone()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, but for one that was cut off."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
 
 
 def _note(figures: dict[str, list[float]], answers: Answers, losses: Any) -> None:

@@ -6,12 +6,13 @@ Small enough that a network of a million parameters learns it from nothing in mi
 from __future__ import annotations
 
 import random
+from itertools import combinations
 
 from PIL import Image, ImageDraw
 
 from mmagent.errors import ConfigurationError
 from mmagent.train.draw.strokes import COLORS, RGB, Font, any_color, distance, fit, font, pick_family, vary, worn
-from mmagent.train.sample import Draw, Mark, Sample, Shown, assistant, user
+from mmagent.train.sample import Draw, Mark, Message, Sample, Shown, assistant, user
 
 ORDER = 10
 """Pixels of 64 by which one digit stands further left than another, for the question which does."""
@@ -22,13 +23,14 @@ _LIGHTER = 80
 _WORDS = ("", "one", "two", "three", "four")
 
 
-def digits(length: int = 3, side: int = 64, scattered: bool = False) -> Draw:
-    """A number to read, or digits here and there with a question on colour, count or place.
+def digits(length: int = 3, side: int = 64, scattered: bool = False, questions: int = 1) -> Draw:
+    """A number to read, or digits here and there with questions on colour, count and place.
 
     Args:
         length: Digits of a number; of scattered ones there are two to that many.
         side: Pixels of the square picture.
         scattered: Digits of different colours in different places, none twice, instead of a number.
+        questions: Of scattered digits, about each picture.
 
     Raises:
         ConfigurationError: The length does not fit.
@@ -38,7 +40,7 @@ def digits(length: int = 3, side: int = 64, scattered: bool = False) -> Draw:
 
     def draw(rng: random.Random) -> Sample:
         if scattered:
-            return _things(rng, rng.randint(2, length), side)
+            return _things(rng, rng.randint(2, length), side, questions)
         number = "".join(rng.choices("0123456789", k=length))
         shown = _number(rng, number, side)
         return Sample([user("What number is this?", images=1), assistant(number)], [], [shown])
@@ -63,8 +65,8 @@ def _number(rng: random.Random, number: str, side: int) -> Shown:
     return Shown(worn(rng, image), tuple(marks), f"the number {number}")
 
 
-def _things(rng: random.Random, count: int, side: int) -> Sample:
-    """Digits in quarters of a picture, and one question."""
+def _things(rng: random.Random, count: int, side: int, questions: int) -> Sample:
+    """Digits in quarters of a picture, and questions about them."""
     names, colors = rng.sample("0123456789", count), rng.sample(sorted(COLORS), count)
     inks = [vary(rng, COLORS[color]) for color in colors]
     image = Image.new("RGB", (side, side), _paper(rng, inks))
@@ -75,24 +77,28 @@ def _things(rng: random.Random, count: int, side: int) -> Sample:
         x = half * (quarter % 2) + rng.uniform(0, max(0.0, half - (right - left))) - left
         y = half * (quarter // 2) + rng.uniform(0, max(0.0, half - (bottom - top))) - top
         marks.append(_write(pen, name, face, (x, y), ink))
-    said = _said(rng, marks, colors, side)
+    messages: list[Message] = []
+    for question, answer in _asked(rng, marks, colors, side, questions):
+        messages += [user(question, images=0 if messages else 1), assistant(answer)]
     caption = " and ".join(f"a {color} {name}" for color, name in zip(colors, names, strict=True))
-    return Sample([user(said[0], images=1), assistant(said[1])], [], [Shown(worn(rng, image), tuple(marks), caption)])
+    things = [Mark(color, mark.box) for color, mark in zip(colors, marks, strict=True)]
+    return Sample(messages, [], [Shown(worn(rng, image), (*marks, *things), caption)])
 
 
-def _said(rng: random.Random, marks: list[Mark], colors: list[str], side: int) -> tuple[str, str]:
-    """A question about digits, and its answer."""
-    question = rng.choice(("color", "count", "relation"))
-    if question == "count":
-        return "How many digits are there?", _WORDS[len(marks)]
-    if question == "relation":
-        pairs = [(one, other) for one in marks for other in marks if _left(one, other) * 64 >= ORDER * side]
-        if pairs:
-            pair = rng.choice(pairs)
-            one, other = rng.sample(pair, 2)
-            return f"Is the {one.name} left of the {other.name}?", "yes" if (one, other) == pair else "no"
-    index = rng.randrange(len(marks))
-    return f"What color is the {marks[index].name}?", colors[index]
+def _asked(
+    rng: random.Random, marks: list[Mark], colors: list[str], side: int, questions: int
+) -> list[tuple[str, str]]:
+    """Questions and answers about digits, as many as there are at most: of each kind one comes first."""
+    attributes = [(f"What color is the {mark.name}?", color) for mark, color in zip(marks, colors, strict=True)]
+    relations = []
+    for one, other in (rng.sample(pair, 2) for pair in combinations(marks, 2)):
+        if abs(_left(one, other)) * 64 >= ORDER * side:
+            answer = "yes" if _left(one, other) > 0 else "no"
+            relations.append((f"Is the {one.name} left of the {other.name}?", answer))
+    drawn = rng.sample([attributes, [("How many digits are there?", _WORDS[len(marks)])], relations], 3)
+    kinds = [rng.sample(kind, len(kind)) for kind in drawn]
+    rest = [asked for kind in kinds for asked in kind[1:]]
+    return ([kind[0] for kind in kinds if kind] + rng.sample(rest, len(rest)))[:questions]
 
 
 def _left(one: Mark, other: Mark) -> float:

@@ -101,16 +101,11 @@ def test_options_reach_the_recipe(toy: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert ran.options == {"resume": True, "workers": 2}
 
 
-def test_fresh_forgets_what_was_there(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = Path("runs/toy/checkpoints/900")
-    old.mkdir(parents=True)
-    Path("runs/toy/metrics.jsonl").write_text("{}\n")
-    monkeypatch.setattr("mmagent.train.trainer.train", Ran())
-    assert run(toy) == 0
-    assert old.is_dir()
+def test_fresh_begins_anew(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = Ran()
+    monkeypatch.setattr("mmagent.train.trainer.train", ran)
     assert run(toy, "--fresh") == 0
-    assert not old.exists()
-    assert not Path("runs/toy/metrics.jsonl").exists()
+    assert ran.options["resume"] is False
 
 
 def test_only_the_first_of_many_processes_speaks(
