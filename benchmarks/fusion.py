@@ -39,7 +39,7 @@ FUSIONS = {"early": "#1668b3", "cross-attention": "#d1611b", "late": "#2c8a3d"}
 SEEDS, POINTS, SAMPLES = 3, 5, 400
 COUNTED = 3
 """Steps whose operations are counted."""
-KINDS = {"What color": "attribute", "How many": "count", "Is the": "relation"}
+KINDS = {"What color": "attribute", "Which digit": "reading", "How many": "count", "Is the": "relation"}
 """First words of the questions, and what they are about."""
 
 
@@ -75,7 +75,7 @@ def ask(run: Run, count: int) -> dict[str, float]:
     That every most likely token is the right one, given the right ones before, is that greedy decoding says it.
     """
     source = run.recipe.data[0]
-    draw, rng = make_source(source.source, source.options), random.Random("fusion: unseen")
+    draw, rng = make_source(source.source, source.options | {"questions": 1}), random.Random("fusion: unseen")
     right: dict[str, list[bool]] = defaultdict(list)
     run.bare.eval()
     with torch.no_grad():

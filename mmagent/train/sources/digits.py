@@ -14,6 +14,7 @@ from mmagent.errors import ConfigurationError
 from mmagent.train.draw.strokes import COLORS, RGB, Font, any_color, distance, fit, font, pick_family, vary, worn
 from mmagent.train.sample import Draw, Mark, Message, Sample, Shown, assistant, user
 
+PLACES = ("top left", "top right", "bottom left", "bottom right")
 ORDER = 10
 """Pixels of 64 by which one digit stands further left than another, for the question which does."""
 _CONTRAST = 150
@@ -24,7 +25,7 @@ _WORDS = ("", "one", "two", "three", "four")
 
 
 def digits(length: int = 3, side: int = 64, scattered: bool = False, questions: int = 1) -> Draw:
-    """A number to read, or digits here and there with questions on colour, count and place.
+    """A number to read, or digits here and there with questions on colour, name, place and count.
 
     Args:
         length: Digits of a number; of scattered ones there are two to that many.
@@ -71,14 +72,16 @@ def _things(rng: random.Random, count: int, side: int, questions: int) -> Sample
     inks = [vary(rng, COLORS[color]) for color in colors]
     image = Image.new("RGB", (side, side), _paper(rng, inks))
     pen, family, marks, half = ImageDraw.Draw(image), pick_family(rng), [], side / 2
-    for quarter, name, ink in zip(rng.sample(range(4), count), names, inks, strict=True):
+    quarters = rng.sample(range(4), count)
+    for quarter, name, ink in zip(quarters, names, inks, strict=True):
         face = font(family, round(side * rng.uniform(0.3, 0.42)))
         left, top, right, bottom = face.getbbox(name)
         x = half * (quarter % 2) + rng.uniform(0, max(0.0, half - (right - left))) - left
         y = half * (quarter // 2) + rng.uniform(0, max(0.0, half - (bottom - top))) - top
         marks.append(_write(pen, name, face, (x, y), ink))
     messages: list[Message] = []
-    for question, answer in _asked(rng, marks, colors, side, questions):
+    places = [PLACES[quarter] for quarter in quarters]
+    for question, answer in _asked(rng, marks, colors, places, side)[:questions]:
         messages += [user(question, images=0 if messages else 1), assistant(answer)]
     caption = " and ".join(f"a {color} {name}" for color, name in zip(colors, names, strict=True))
     things = [Mark(color, mark.box) for color, mark in zip(colors, marks, strict=True)]
@@ -86,19 +89,20 @@ def _things(rng: random.Random, count: int, side: int, questions: int) -> Sample
 
 
 def _asked(
-    rng: random.Random, marks: list[Mark], colors: list[str], side: int, questions: int
+    rng: random.Random, marks: list[Mark], colors: list[str], places: list[str], side: int
 ) -> list[tuple[str, str]]:
-    """Questions and answers about digits, as many as there are at most: of each kind one comes first."""
-    attributes = [(f"What color is the {mark.name}?", color) for mark, color in zip(marks, colors, strict=True)]
+    """Questions and answers about digits: one of each kind in any order, then more."""
+    attributes = [(f"What color is at the {place}?", color) for place, color in zip(places, colors, strict=True)]
+    names = [(f"Which digit is at the {place}?", mark.name) for place, mark in zip(places, marks, strict=True)]
     relations = []
     for one, other in (rng.sample(pair, 2) for pair in combinations(marks, 2)):
         if abs(_left(one, other)) * 64 >= ORDER * side:
             answer = "yes" if _left(one, other) > 0 else "no"
             relations.append((f"Is the {one.name} left of the {other.name}?", answer))
-    drawn = rng.sample([attributes, [("How many digits are there?", _WORDS[len(marks)])], relations], 3)
-    kinds = [rng.sample(kind, len(kind)) for kind in drawn]
+    count = [("How many digits are there?", _WORDS[len(marks)])]
+    kinds = [rng.sample(kind, len(kind)) for kind in rng.sample([attributes, names, relations, count], 4)]
     rest = [asked for kind in kinds for asked in kind[1:]]
-    return ([kind[0] for kind in kinds if kind] + rng.sample(rest, len(rest)))[:questions]
+    return [kind[0] for kind in kinds if kind] + rng.sample(rest, len(rest))
 
 
 def _left(one: Mark, other: Mark) -> float:
