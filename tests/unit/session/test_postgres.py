@@ -232,9 +232,10 @@ def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 
 def throw_out(url: str) -> None:
-    """End all connections to the database but this one."""
+    """End all connections to the database but this one, and wait until they, and the locks they held, are gone."""
     with psycopg.connect(url) as other:
-        other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        ended = other.execute(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+        ).fetchall()
+    assert all(gone for (gone,) in ended)
