@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from mmagent.agent.context.compaction import Compaction
 from mmagent.agent.context.prompt import system_message, tool_specs
+from mmagent.agent.hearing import at_hand, wants_words
 from mmagent.agent.loop import Turn
 from mmagent.agent.output import Output
 from mmagent.agent.plan import planning_tool
@@ -18,7 +19,7 @@ from mmagent.agent.policy import Policy
 from mmagent.agent.question import Content
 from mmagent.agent.team import AgentTool, agent_tool, handoff_tools, team_of
 from mmagent.agent.tools import AnyTool
-from mmagent.agent.tools.toolbox import Toolbox, ToolLike, check_deps
+from mmagent.agent.tools.toolbox import Toolbox, ToolLike, check_deps, with_media_tools
 from mmagent.chat.protocol import ChatModel, Sampling, ToolSpec
 from mmagent.content import Message
 from mmagent.errors import ConfigurationError, InputError
@@ -32,7 +33,7 @@ from mmagent.settings import settings
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from mmagent.agent.tools.context import Searchable
+    from mmagent.agent.tools.context import Hears, Searchable
     from mmagent.knowledge import Hit
     from mmagent.knowledge.cite import Unsupported
 
@@ -109,6 +110,7 @@ class Agent:
         planning: Whether it writes a plan and keeps it up to date.
         handoffs: The agents that it may give the conversation to.
         compaction: When and how a conversation that outgrows the model's context is shortened.
+        transcriber: What writes down recordings for a model that cannot hear; None: the speech model of the settings.
         max_tool_specs: How many tools the model is told of at once, chosen for each question; None: all.
 
     Raises:
@@ -141,6 +143,7 @@ class Agent:
         handoffs: Iterable[Agent] = (),
         compaction: Compaction | None = None,
         max_tool_specs: int | None = None,
+        transcriber: Hears | None = None,
     ) -> None:
         from mmagent.chat import load_model
         from mmagent.paths import blobs_dir
@@ -155,7 +158,7 @@ class Agent:
         self.policy, self.approve, self.compaction = policy or Policy(), approve, compaction
         self.sampling = sampling or Sampling(max_tokens=limits.max_tokens)
         self.instructions = instructions or ""
-        self.planning = planning
+        self.planning, self.transcriber = planning, transcriber
         prompt = render("agent", prompts_dir, instructions=self.instructions)
         self.system = system_message(prompt + ("\n" + render("plan", prompts_dir) if planning else ""))
         self.model = model if isinstance(model, ChatModel) else load_model(model)
@@ -344,14 +347,11 @@ class Agent:
             recall: Whether pictures of it are shown in less than full, so that it may want to see them again.
         """
         question = state.own_words[-1] if self.toolbox.limit and state.own_words else ""
-        key = (state.opened, recall, question)
+        transcribes = wants_words(state) and self.model.capabilities.tools and bool(at_hand(self.transcriber))
+        key = (state.opened, recall, transcribes, question)
         told = self._told
         if told is None or told[0] != key:
-            tools = self.toolbox.visible(state.opened, question)
-            if recall:
-                from mmagent.tools.recall_media import recall_media
-
-                tools = {**tools, recall_media.name: recall_media}
+            tools = with_media_tools(self.toolbox.visible(state.opened, question), recall=recall, words=transcribes)
             self._told = told = (key, tools, tool_specs(tools))
         return told[1], told[2]
 

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from mmagent import telemetry
 from mmagent.agent.citations import cite, hits_of
 from mmagent.agent.context import Context
+from mmagent.agent.hearing import written_down
 from mmagent.agent.limits import Budget, Clock, limit
 from mmagent.agent.output import Output
 from mmagent.agent.plan import plan_call
-from mmagent.agent.question import Content, admit
+from mmagent.agent.question import Content, admitted
 from mmagent.agent.steps import Calls
 from mmagent.agent.tools import AnyTool, one_line
 from mmagent.chat.protocol import (
@@ -122,7 +123,7 @@ class Turn:
             resume: Go on with the turn that has no end yet, instead of asking something.
         """
         started = time.monotonic()
-        question = None if resume else await _admitted(content, self.blobs)
+        question = None if resume else await self._admitted(content)
         if resume:
             self._check_unfinished(self.session.refresh())
         async with self.session.turn() as state:
@@ -146,6 +147,14 @@ class Turn:
                 span.finished(self.usage, self.steps)
         self.emit(end)
         return end
+
+    async def _admitted(self, content: Sequence[Content] | Message) -> Message:
+        """The question, with what is said in recordings that whoever answers cannot hear."""
+        question = await admitted(content, self.blobs)
+        if not question.media:
+            return question
+        agent = self.first.team.get(self.session.refresh().agent or "", self.first)
+        return await written_down(question, agent.model, self.blobs, self.first.transcriber)
 
     async def _play_in_time(self, question: Message | None) -> str | tuple[ApprovalRequested, ...]:
         if self.parent:  # whose clock it is
@@ -375,14 +384,6 @@ class Turn:
                     height=extras.get("height"),
                 )
             )
-
-
-async def _admitted(content: Sequence[Content] | Message, blobs: BlobStore) -> Message:
-    if isinstance(content, Message):
-        return content
-    if all(isinstance(item, str) for item in content):
-        return admit(content, blobs)
-    return await asyncio.to_thread(admit, content, blobs)
 
 
 def _ended(end: TurnFinished) -> Draft:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -45,6 +46,15 @@ def admit(content: Sequence[Content], blobs: BlobStore) -> Message:
             raise _over(f"more than {size:,} bytes", limits.max_request_bytes, "max_request_bytes")
     others = any(block["type"] != "text" for block in blocks)  # what stands in a picture may be anybody's words
     return Message(role="user", content=tuple(blocks), labels=("untrusted",) if others else ())
+
+
+async def admitted(content: Sequence[Content] | Message, blobs: BlobStore) -> Message:
+    """`admit`, in a thread where there is something to read; a message has been admitted."""
+    if isinstance(content, Message):
+        return content
+    if all(isinstance(item, str) for item in content):
+        return admit(content, blobs)
+    return await asyncio.to_thread(admit, content, blobs)
 
 
 def _bytes(value: str) -> int:

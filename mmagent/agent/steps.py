@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmagent import telemetry
+from mmagent.agent.hearing import at_hand
 from mmagent.agent.plan import UPDATE_PLAN, plan_of
 from mmagent.agent.policy import Case, Verdict, digest, jsonable, strictest
 from mmagent.agent.team import AgentTool, HandoffTool, question_of
@@ -249,6 +250,8 @@ class Calls:
             return Outcome((text(f"{tool.agent.name} goes on"),)), ()
         context = ToolContext(
             pictures=tuple(turn.state.media),
+            recordings=tuple(turn.state.recordings),
+            transcriber=at_hand(turn.first.transcriber) if turn.state.recordings else None,
             blobs=turn.blobs,
             knowledge=turn.agent.knowledge,
             hits=turn.hits,

@@ -35,6 +35,7 @@ from mmagent.content import QUOTED_KEY, Block, Message, ToolCallBlock
 from mmagent.errors import ConfigurationError, ContextOverflow, MMAgentError, ModelError
 from mmagent.events import Usage
 from mmagent.media import BlobStore
+from mmagent.media.sound import as_wav
 
 __all__ = ["LangChainModel", "as_langchain"]
 
@@ -47,6 +48,11 @@ PICTURE_TOKENS = 1_000
 
 WIRE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 """Picture types that providers take; others travel as PNG."""
+
+WIRE_SOUND = ("audio/wav", "audio/mpeg")
+"""Types of recordings that providers take; others travel as WAV."""
+SOUND_TOKENS = 32
+"""What `LangChainModel.count_tokens` estimates a second of a recording with."""
 
 QUOTED_NOTE = "Must be copied verbatim from the conversation."
 
@@ -124,20 +130,25 @@ class LangChainModel:
         yield ModelDone(self._usage(answer, request), "tool_calls" if calls else _stop(answer))
 
     def count_tokens(self, request: ModelRequest) -> int:
-        """An estimate, since providers keep their tokenizers: 4 characters a token, 1,000 tokens a picture."""
+        """An estimate, since providers keep their tokenizers: 4 characters a token, and the constants above."""
         chars = sum(len(json.dumps([tool.name, tool.description, tool.parameters])) for tool in request.tools)
         chars += len(json.dumps(request.output)) if request.output else 0
-        pictures = 0
+        tokens = 0
         for message in request.messages:
             chars += len(message.text) + sum(
                 len(json.dumps([call["name"], call["args"]])) for call in message.tool_calls
             )
-            pictures += len(message.media)
-        return -(-chars // CHARS_PER_TOKEN) + pictures * PICTURE_TOKENS
+            for block in message.media:
+                seconds = block.get("extras", {}).get("seconds") or 60.0
+                tokens += int(seconds * SOUND_TOKENS) if block["type"] == "audio" else PICTURE_TOKENS
+        return -(-chars // CHARS_PER_TOKEN) + tokens
 
     def _wire_messages(self, request: ModelRequest) -> list[BaseMessage]:
-        if not self.capabilities.images and any(message.media for message in request.messages):
+        media = [block["type"] for message in request.messages for block in message.media]
+        if not self.capabilities.images and "image" in media:
             raise ModelError(f"{self.name} takes no pictures; choose a model that does, or take the picture out")
+        if not self.capabilities.audio and "audio" in media:
+            raise ModelError(f"{self.name} takes no recordings; choose a model that does, or put text in its place")
         return list(wire_messages(request))
 
     def _with_tools(self, request: ModelRequest) -> Runnable[Any, AIMessage]:
@@ -241,24 +252,30 @@ def wire_messages(request: ModelRequest) -> Iterator[BaseMessage]:
 
 def _labelled_pictures(message: Message, blobs: BlobStore) -> Iterator[dict[str, Any]]:
     for number, block in enumerate(message.media, 1):
+        what = "Recording" if block["type"] == "audio" else "Picture"
         yield {
             "type": "text",
-            "text": f"Picture {number} that {message.name or 'the tool'} returned ({message.tool_call_id}):",
+            "text": f"{what} {number} that {message.name or 'the tool'} returned ({message.tool_call_id}):",
         }
         yield wire_block(block, blobs)
 
 
 def wire_block(block: Block, blobs: BlobStore) -> dict[str, Any]:
-    """A text or a picture as a standard block of LangChain's, the picture as base64.
+    """A text, picture or recording as a standard block of LangChain's, files as base64.
 
     Raises:
         ModelError: It is of another kind.
     """
     if block["type"] == "text":
         return {"type": "text", "text": block["text"]}
-    if block["type"] != "image":
-        raise ModelError(f"a {block['type']} block cannot be sent to a provider; this version sends text and pictures")
     mime_type = block.get("mime_type", "")
+    if block["type"] == "audio":
+        data = blobs.get(block["file_id"])
+        if mime_type not in WIRE_SOUND:
+            data, mime_type = as_wav(data, block["file_id"]), "audio/wav"
+        return {"type": "audio", "base64": base64.b64encode(data).decode(), "mime_type": mime_type}
+    if block["type"] != "image":
+        raise ModelError(f"a {block['type']} block cannot be sent to a provider; send text, pictures and recordings")
     if mime_type in WIRE_TYPES:
         data = blobs.get(block["file_id"])
     else:
@@ -359,10 +376,11 @@ def _name_of(model: BaseChatModel) -> str:
 
 
 def _capabilities_of(model: BaseChatModel) -> Capabilities:
-    """From the model's profile; where it has none, text, tools and pictures are assumed."""
+    """From the model's profile; where it has none, text, tools and pictures are assumed, and no recordings."""
     profile = model.profile or {}
     return Capabilities(
         context_length=profile.get("max_input_tokens") or CONTEXT_LENGTH,
         images=profile.get("image_inputs", True),
+        audio=profile.get("audio_inputs", False),
         tools=profile.get("tool_calling", True),
     )

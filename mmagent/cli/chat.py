@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mmagent.cli.assemble import Choices, assemble
 from mmagent.cli.outcome import FAILED, INTERRUPTED
 from mmagent.cli.printable import complain, printable
-from mmagent.cli.turn import pictures, play
+from mmagent.cli.turn import attached, play
 from mmagent.cli.view import JsonLinesView, TerminalView
 from mmagent.errors import InputError, MMAgentError
 
@@ -36,7 +36,7 @@ def chat(attach: list[Path], choices: Choices, view: Callable[[], View]) -> int:
     Raises:
         MMAgentError: The conversation cannot begin.
     """
-    staged = pictures(attach)
+    staged = attached(attach)
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  input() edits lines and keeps a history with it
     with assemble(choices) as agent, asyncio.Runner() as runner:
@@ -111,7 +111,7 @@ class Conversation:
     def _attach(self, name: str) -> None:
         if not name:
             raise InputError("/attach needs a file: /attach receipt.png")
-        self._staged += pictures([Path(name.strip("'\"")).expanduser()])
+        self._staged += attached([Path(name.strip("'\"")).expanduser()])
         self._say(f"{len(self._staged)} attached to the next message")
 
     def _rewind(self, turns: str) -> None:

@@ -31,6 +31,8 @@ from mmagent.cli.outcome import one_line_errors
 from mmagent.cli.sessions_commands import sessions_app
 from mmagent.cli.store_commands import index, search, store_app
 from mmagent.cli.train import train_app
+from mmagent.cli.transcribe import transcribe
+from mmagent.cli.voice import voice
 
 if TYPE_CHECKING:
     from mmagent.cli.assemble import Choices
@@ -177,6 +179,8 @@ def mcp_server(
 
 app.command()(index)
 app.command()(search)
+app.command()(transcribe)
+app.command()(voice)
 app.add_typer(store_app, name="store")
 
 

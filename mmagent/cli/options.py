@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 Question = Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; - reads it from stdin.")]
-Attach = Annotated[list[Path] | None, typer.Option("--attach", "-a", metavar="FILE", help="A picture. Repeatable.")]
+Attach = Annotated[
+    list[Path] | None, typer.Option("--attach", "-a", metavar="FILE", help="A picture or recording. Repeatable.")
+]
 Tools = Annotated[
     list[Path] | None,
     typer.Option("--tools", metavar="FILE", help="A Python file with @tool functions; it is run. Repeatable."),

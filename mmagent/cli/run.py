@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from mmagent.cli.assemble import Choices, assemble
 from mmagent.cli.printable import tell
-from mmagent.cli.turn import pictures, play, show_failure
+from mmagent.cli.turn import attached, play, show_failure
 from mmagent.cli.view import JsonLinesView, JsonView, TerminalView
+from mmagent.content import Audio
 from mmagent.errors import InputError, MMAgentError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def run(
     else:
         view = TerminalView(quiet=quiet, verbose=verbose)
     try:
-        content: list[str | Media] = [] if decisions.resume else [asked(question), *pictures(attach)]
+        content: list[str | Media] = [] if decisions.resume else questions(question, attached(attach))
         with assemble(choices) as agent:
             for given_up in () if decisions.resume else agent.pending:
                 tell(f"{given_up.name} waited for an approval and is given up for this question")
@@ -73,6 +74,17 @@ def run(
             return asyncio.run(play(agent, content, view, resume=decisions.resume))
     except MMAgentError as error:
         return show_failure(error, view)
+
+
+def questions(question: str | None, media: list[Media]) -> list[str | Media]:
+    """What is asked, in words and files; a recording asks by itself, so then stdin is only read for ``-``.
+
+    Raises:
+        InputError: There is nothing.
+    """
+    if question is None and any(isinstance(one, Audio) for one in media):
+        return list(media)
+    return [asked(question), *media]
 
 
 def asked(question: str | None) -> str:

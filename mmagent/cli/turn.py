@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from mmagent.cli.outcome import FAILED, PAUSED, exit_code
 from mmagent.cli.printable import complain, printable
-from mmagent.content import Image, Media
-from mmagent.errors import InputError, MMAgentError, NotFound
+from mmagent.content import Audio, Image, Media, Video
+from mmagent.errors import InputError, MediaError, MMAgentError, NotFound
 from mmagent.events import ToolFinished, TurnFailed, TurnPaused
+from mmagent.settings import settings
 
 if TYPE_CHECKING:
     from mmagent.agent import Agent
@@ -69,16 +70,27 @@ def show_failure(error: MMAgentError, view: View) -> int:
     return exit_code(name)
 
 
-def pictures(paths: Iterable[Path]) -> list[Media]:
-    """The files as pictures, not read yet.
+def attached(paths: Iterable[Path]) -> list[Media]:
+    """The files as recordings, videos or pictures, by what is in them; anything else is refused later as a picture.
 
     Raises:
         NotFound: One of them is not there.
         InputError: One of them is a folder.
     """
+    paths = list(paths)
     for path in paths:
         if path.is_dir():
             raise InputError(f"{path} is a folder; attach a file")
         if not path.exists():
-            raise NotFound(f"there is no file {path}; give the path of a picture on this machine")
-    return [Image(path) for path in paths]
+            raise NotFound(f"there is no file {path}; give the path of a picture or recording on this machine")
+    return [_media(path) for path in paths]
+
+
+def _media(path: Path) -> Media:
+    from mmagent.media.source import recognise
+
+    try:
+        found = recognise(path, settings())
+    except MediaError:
+        return Image(path)
+    return found if isinstance(found, Audio | Video) else Image(path)

@@ -85,7 +85,8 @@ class TerminalView:
                 self._note(f"model {event.model}{session}", "dim")
             case MediaAdmitted():
                 size = f" ({event.width}×{event.height})" if event.width and event.height else ""
-                self._note(f"picture {event.name}{size}", "dim")
+                kind = {"audio": "recording", "video": "video"}.get(event.mime_type.partition("/")[0], "picture")
+                self._note(f"{kind} {event.name}{size}", "dim")
             case MediaSubstituted():
                 self._note(f"the model cannot take {event.file_id[:15]}…; it was given {event.instead}", "yellow")
             case PictureReduced():

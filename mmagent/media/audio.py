@@ -13,11 +13,10 @@ from typing import Any
 from mmagent.errors import MediaError
 from mmagent.media.limits import check_seconds
 from mmagent.media.sniff import CONTAINERS, RECORDINGS, VIDEOS, sniff
+from mmagent.media.sound import DEMUXERS, check_form
 from mmagent.settings import Settings
 
-_SOUND = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")
-_DEMUXERS = {"audio/mp4": "mp4", "video/mp4": "mp4", "video/quicktime": "mp4"}
-"""FFmpeg's reader of each container; the others are Matroska. No other reader is ever tried."""
+_SOUND = ("audio/wav", "audio/aiff", "audio/flac", "audio/ogg", "audio/mpeg")
 
 
 @dataclass(frozen=True)
@@ -44,15 +43,13 @@ def check_stream(data: bytes, name: str, limits: Settings, kind: str) -> StreamI
     """
     formats = RECORDINGS if kind == "recording" else VIDEOS
     mime_type = sniff(data)
-    if mime_type in CONTAINERS:
+    if mime_type is not None and (mime_type in CONTAINERS or (kind == "recording" and mime_type in _SOUND)):
         sound, pictures, seconds = _container(data, name, mime_type, kind)
         if kind == "video" and not pictures:
             raise MediaError(f"{name} is no video: there are no pictures in it; give a {formats} video")
         if kind == "recording" and not sound:
             raise MediaError(f"{name} is no recording: there is no sound in it; give a {formats} recording")
-        mime_type = mime_type if pictures else CONTAINERS[mime_type]
-    elif kind == "recording" and mime_type in _SOUND:
-        seconds = _sound(data, name, mime_type)
+        mime_type = mime_type if pictures else CONTAINERS.get(mime_type, mime_type)
     else:
         found = (mime_type or "of an unknown type") if data else "nothing: it is empty"
         raise MediaError(f"{name} is no {kind}: its content is {found}, whatever its name; give a {formats} {kind}")
@@ -69,27 +66,23 @@ def has_video(data: bytes) -> bool:
         return False
 
 
-def _sound(data: bytes, name: str, mime_type: str) -> float | None:
-    import soundfile  # type: ignore[import-untyped]
-
-    try:
-        with soundfile.SoundFile(BytesIO(data)) as file:
-            return _seconds(file.frames / file.samplerate)
-    except Exception as error:  # libsndfile's errors, and whatever hostile headers lead to
-        raise _damaged(name, mime_type, "recording") from error
-
-
 def _container(data: bytes, name: str, mime_type: str, kind: str) -> tuple[bool, bool, float | None]:
     """Whether there is sound, whether there are moving pictures, and the length."""
     import av
 
     try:
-        with av.open(BytesIO(data), format=_DEMUXERS.get(mime_type, "matroska")) as opened:
+        with av.open(BytesIO(data), format=DEMUXERS.get(mime_type, "matroska")) as opened:
             container: Any = opened
             streams = container.streams
             pictures = [one for one in streams.video if one.codec_context.name not in ("png", "mjpeg")]  # a cover
+            for one in streams.audio[:1]:
+                if not one.codec_context.sample_rate or not one.codec_context.channels:
+                    raise _damaged(name, mime_type, kind)
+                check_form(one.codec_context.sample_rate, one.codec_context.channels, name)
             known = container.duration
             return bool(streams.audio), bool(pictures), _seconds(known / av.time_base) if known else None
+    except MediaError:
+        raise
     except Exception as error:
         raise _damaged(name, mime_type, kind) from error
 

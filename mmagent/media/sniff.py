@@ -27,7 +27,7 @@ PICTURE_FORMATS = {
 }
 """Pillow's decoder of each picture type that is accepted; no other decoder is ever tried."""
 
-RECORDINGS = "WAV, FLAC, Ogg, MP3, M4A or WebM"
+RECORDINGS = "WAV, AIFF, FLAC, Ogg, MP3, M4A or WebM"
 """The formats of recordings, as error messages name them."""
 VIDEOS = "MP4, WebM, MOV or MKV"
 """The formats of videos, as error messages name them."""
@@ -71,6 +71,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # "BM" alone would take "BMW is a car" for a picture
 
 _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
+_FORM = {b"AIFF": "audio/aiff", b"AIFC": "audio/aiff"}
 
 
 def sniff(data: bytes) -> str | None:
@@ -78,6 +79,8 @@ def sniff(data: bytes) -> str | None:
     head = data[:SNIFF_BYTES]
     if head[:4] == b"RIFF":
         return _RIFF.get(head[8:12])
+    if head[:4] == b"FORM":
+        return _FORM.get(head[8:12])
     if head[:2] == b"BM":
         return "image/bmp" if int.from_bytes(head[14:18], "little") in _BMP_HEADERS else None
     if head[4:8] == b"ftyp":

@@ -7,7 +7,7 @@ import stat
 import sys
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mmagent.content import Audio, Document, Image, Media, Source, Video
 from mmagent.errors import MediaError, NotFound
@@ -80,8 +80,50 @@ def recognise(source: bytes | Path, limits: Settings) -> Media | str:
     return data.decode("utf-8")
 
 
+def open_file(source: bytes | str | os.PathLike[str] | IO[bytes], limits: Settings, kind: str) -> tuple[str, IO[bytes]]:
+    """A name to call a file by, and the open file, which can be sought in; close it after use.
+
+    Args:
+        source: Its bytes, its path, or the file opened for reading bytes, of which no more than one byte beyond the
+            largest limit is read, from where it stands.
+        limits: What an open file may hold. The size of other sources is for the caller to check.
+        kind: What it is to be, a key of `BYTES`.
+
+    Raises:
+        NotFound: There is no such file.
+        MediaError: It is a folder, a device, unreadable, or no source at all.
+        LimitError: It is an open file that is too large.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"the {kind}", BytesIO(source)
+    if isinstance(source, str | os.PathLike):
+        return _printable(os.path.basename(source) or str(source)), _open(Path(source), kind)
+    if not callable(read := getattr(source, "read", None)):
+        raise MediaError(f"a {type(source).__name__} is no {kind}; give a path, bytes, an open file or an array")
+    name = _printable(os.path.basename(str(getattr(source, "name", "")))) or f"the {kind}"
+    try:
+        data = read(max_bytes("file", limits) + 1)
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise MediaError(f"{name} cannot be read; open it again") from error
+    if not isinstance(data, bytes | bytearray):
+        raise MediaError(f"{name} is opened as text; open it for reading bytes ('rb')")
+    check_bytes(len(data), name, limits, "file")
+    return name, BytesIO(data)
+
+
 def _read_file(path: Path, limits: Settings, kind: str, size: int | None = None) -> bytes:
     """The file, or its first ``size`` bytes."""
+    with _open(path, kind) as file:
+        if size is None:
+            check_bytes(os.fstat(file.fileno()).st_size, _printable(path.name), limits, kind)
+        try:
+            return file.read(size or max_bytes(kind, limits) + 1)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+
+def _open(path: Path, kind: str) -> IO[bytes]:
+    """A regular file, open; a pipe is not waited for."""
     shown = _printable(str(path), 300)
     try:
         status = path.stat()
@@ -89,14 +131,16 @@ def _read_file(path: Path, limits: Settings, kind: str, size: int | None = None)
             raise MediaError(f"{shown} is a folder; give one {kind}{' file' if kind == 'picture' else ''} of it")
         if not stat.S_ISREG(status.st_mode):
             raise MediaError(f"{shown} is a device or pipe; give a {kind}{' file' if kind == 'picture' else ''}")
-        if size is None:
-            check_bytes(status.st_size, _printable(path.name), limits, kind)
-        with path.open("rb") as file:
-            return file.read(size or max_bytes(kind, limits) + 1)
+        return path.open("rb")
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
         raise NotFound(f"there is no file {shown}; check the path") from error
     except OSError as error:
-        raise MediaError(f"{shown} cannot be read ({error.strerror}); check the path and its permissions") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> MediaError:
+    shown = _printable(str(path), 300)
+    return MediaError(f"{shown} cannot be read ({error.strerror}); check the path and its permissions")
 
 
 def _pixels(source: Any, limits: Settings) -> PILImage | None:

@@ -88,6 +88,8 @@ class State:
     """Another number whenever `messages` did not just grow."""
     media: list[MediaBlock] = field(default_factory=list)
     """All pictures of the conversation, oldest first; their numbers count from 1 in this order."""
+    recordings: list[MediaBlock] = field(default_factory=list)
+    """All recordings and videos of the conversation, oldest first."""
     pictures: dict[str, PictureState] = field(default_factory=dict)
     """By file id; one that is not in it is shown in full."""
     plan: tuple[PlanStep, ...] = ()
@@ -218,6 +220,7 @@ class State:
             self.labels |= set(message.labels)
         if media := message.media:
             self.media.extend(block for block in media if block["type"] == "image")
+            self.recordings.extend(block for block in media if block["type"] in ("audio", "video"))
         if message.role == "tool":
             self._answer(message, seq)
             return

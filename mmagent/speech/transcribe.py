@@ -1,284 +1,217 @@
-"""Whisper, from a folder, over recordings of any length. It knows samples, windows and times, no documents.
+"""Recordings of any length become timed text: speech is found, decoded in windows, and believed or not.
 
-Windows are 30 s long and begin where the last whole segment ended, as in "Robust Speech Recognition via Large-Scale
-Weak Supervision" (Radford et al., 2022), section 4.5; none sees the words of the one before, so that loops die out.
+It knows engines by their port and sound as samples, no documents and stores.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from heapq import merge
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from mmagent.errors import ConfigurationError, ModelError, NotFound
-from mmagent.media.limits import refusal
-from mmagent.media.sound import RATE, waveform
+from mmagent.errors import ConfigurationError
+from mmagent.media.sound import Sound, waveform
 from mmagent.settings import settings
-from mmagent.speech import Segment
+from mmagent.speech import Segment, Transcript
+from mmagent.speech.channel import Channel, Options, union
+from mmagent.speech.engines import Ask, Engine
+from mmagent.speech.guards import Guards
+from mmagent.speech.language import check_language, check_task
+from mmagent.speech.length import in_hand, seconds_of
+from mmagent.speech.vad import Vad, VadKind, load_vad
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WINDOW = 30 * RATE
-"""Samples that Whisper hears at once."""
-STEP = 0.02
-"""Seconds between two timestamps of Whisper."""
-FLOOR = 0.0025
-"""Root mean square of a tenth of a second below which it is silent; Whisper makes up words where nobody speaks."""
-REPETITIVE = 2.4
-"""How many times smaller a text may be packed before it is a loop and no speech."""
+PIPELINE = 2
+"""Grows when the same answers of an engine become another text."""
+SPEAKERS = ("left", "right")
+"""Who speaks on the channels of a recording with two."""
 
-_FRAME, _LEAD, _LEAST = RATE // 10, RATE // 5, RATE // 10
-"""Samples of one look for silence, those kept before the first sound, and those that are worth hearing."""
-_FILES = (
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json|processor_config.json",
-    "tokenizer.json|vocab.json",
-)
-_WEIGHTS = "model.safetensors|model.safetensors.index.json"
-_MIB = 1024 * 1024
+Done: TypeAlias = Callable[[float, float | None], None]
+"""Is told how many seconds are done, of how many; None where the file does not say."""
 
 
 class Transcriber:
-    """A Whisper model of a local folder, as ``save_pretrained`` writes it; it is loaded when it is first needed.
+    """Writes down what is said, with times; nothing where nobody speaks.
 
     Args:
-        folder: The folder. Nothing is ever downloaded.
-        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+        engine: An engine, or where a Whisper model lies; nothing is ever downloaded.
+        device: ``auto``, ``cuda``, ``mps`` or ``cpu``, for a model that lies somewhere.
+        language: ISO 639-1 code; None: what is heard.
+        task: ``translate`` writes English, whatever is spoken.
+        prompt: Words that are likely, or text in the style that is wanted.
+        hot_words: Names, products, forms of order numbers that an engine should know.
+        words: Give the times of words too.
+        speakers: ``channels``: the two channels of a recording are two speakers, each heard alone.
+        vad: What tells speech from the rest, or what makes such a detector for each recording.
+        batch: Windows that the engine decodes at once.
+        condition_on_previous_text: Let the engine see what was said before. It spells names alike then, and goes on
+            with loops and inventions; windows are decoded one by one.
+        guards: From where on answers are not believed.
         max_seconds: The longest recording; None: the setting ``max_index_seconds``.
 
     Raises:
-        NotFound: There is no such folder.
-        ConfigurationError: Something is missing in it; the message says what.
+        NotFound: There is no such model.
+        ConfigurationError: Something is missing in it, or the engine cannot translate.
+        InputError: It does not know the language; the message lists those that it knows.
     """
 
-    def __init__(self, folder: str | Path, device: str = "auto", max_seconds: float | None = None) -> None:
-        self.folder = Path(folder)
-        self._device, self._max_seconds = device, max_seconds
-        self._lock = Lock()
-        _check(self.folder)
+    def __init__(
+        self,
+        engine: Engine | str | Path,
+        *,
+        device: str = "auto",
+        language: str | None = None,
+        task: Literal["transcribe", "translate"] = "transcribe",
+        prompt: str = "",
+        hot_words: Sequence[str] = (),
+        words: bool = False,
+        speakers: Literal["channels"] | None = None,
+        vad: VadKind | Callable[[], Vad] = "auto",
+        batch: int = 8,
+        condition_on_previous_text: bool = False,
+        guards: Guards | None = None,
+        max_seconds: float | None = None,
+    ) -> None:
+        self.engine = _engine(engine, device)
+        check_task(task, self.engine.translates, self.engine.name)
+        if speakers not in (None, "channels"):
+            raise ConfigurationError(f"speakers cannot be told apart by {speakers!r}; take 'channels', or leave it out")
+        if batch < 1:
+            raise ConfigurationError(f"a batch of {batch} windows cannot be decoded; take 1 or more")
+        self.language = check_language(language, self.engine.languages) if self.engine.languages else None
+        hints = ", ".join(" ".join(word.split()) for word in hot_words if word.strip())
+        self.ask = Ask(self.language, task, " ".join(filter(None, (prompt.strip(), hints))), words)
+        new_vad = vad if callable(vad) else lambda: load_vad(vad)
+        batch = 1 if condition_on_previous_text else batch
+        self._options = Options(self.ask, guards or Guards(), new_vad, batch, condition_on_previous_text)
+        self.speakers, self.max_seconds = speakers, max_seconds
+        self._vad = vad if isinstance(vad, str) else getattr(vad, "__qualname__", "own")
 
     @cached_property
     def fingerprint(self) -> str:
-        """Differs where the same recording may get other words: the files, of weights their ends and sizes."""
-        digest = hashlib.sha256(b"whisper-1")
-        for path in sorted(self.folder.iterdir()):
-            if path.suffix in (".json", ".txt", ".safetensors"):
-                digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-                digest.update(_ends(path))
-        return f"whisper-{digest.hexdigest()[:16]}"
+        """Differs where the same recording may get other words."""
+        how = (self.ask, self._options.guards, self._options.conditioned, self.speakers, self._vad)
+        parts = (PIPELINE, self.engine.fingerprint, *how)
+        return f"speech-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
-    def segments(self, data: bytes, name: str) -> list[Segment]:
-        """What is said in a recording or video, in order; nothing where it is silent or has no sound.
+    def transcribe(
+        self, source: Sound, *, name: str | None = None, rate: int | None = None, progress: Done | None = None
+    ) -> Transcript:
+        """What is said in a recording or video; no segments where nobody speaks or it has no sound.
 
         Args:
-            data: The file.
-            name: What to call it in error messages.
+            source: A file's bytes, its path, the open file, or samples ``[N]`` or ``[N, channels]``.
+            name: What to call it in error messages; None: the name of the file.
+            rate: Of samples that are given, in Hz; None: 16,000.
+            progress: Is told how far it is.
 
         Raises:
+            NotFound: There is no such file.
             MediaError: It cannot be decoded.
-            LimitError: It is longer than allowed.
-            ModelError: The model cannot be loaded or cannot go on.
+            LimitError: It is larger or longer than allowed.
+            ModelError: The engine cannot be loaded or cannot go on.
         """
-        limit = self._max_seconds or settings().max_index_seconds
-        sound, found, offset = _Sound(waveform(data, name)), list[Segment](), 0
-        while len(window := sound.window(WINDOW)) >= _LEAST:
-            if offset + len(window) > limit * RATE:
-                raise refusal(name, f"longer than {limit:,.0f} s", int(limit), "max_index_seconds", "recording")
-            silent = _silence(window)
-            if silent:
-                used = silent
-            else:
-                heard, used = self._hear(window, last=len(window) < WINDOW)
-                found += [Segment(offset / RATE + t0, offset / RATE + t1, text) for t0, t1, text in heard]
-            sound.drop(used)
-            offset += used
-        return found
+        return self.stream(source, name=name, rate=rate, progress=progress).transcript()
 
-    def _hear(self, window: NDArray[np.float32], last: bool) -> tuple[list[tuple[float, float, str]], int]:
-        """The segments of a window with their times in it, and how many samples of it are done with."""
-        seconds = len(window) / RATE
-        pieces, whole = _timed(self._tokens(window), self._first_time, seconds)
-        done = len(window) if last or whole < 1.0 else min(len(window), round(whole * RATE))
-        _, tokenizer = self._parts
-        said = (
-            (round(t0, 2), round(t1, 2), " ".join(tokenizer.decode(ids, skip_special_tokens=True).split()))
-            for t0, t1, ids in pieces
-            if round(t0 * RATE) < done  # as done is rounded: 16.06 * RATE is less than 256960
+    async def atranscribe(
+        self, source: Sound, *, name: str | None = None, rate: int | None = None, progress: Done | None = None
+    ) -> Transcript:
+        """`transcribe` in a thread. Cancelled, it ends with the windows that are being decoded."""
+        stream = await asyncio.to_thread(self.stream, source, name=name, rate=rate, progress=progress)
+        try:
+            return await asyncio.to_thread(stream.transcript)
+        finally:
+            stream.stop()
+
+    def stream(
+        self, source: Sound, *, name: str | None = None, rate: int | None = None, progress: Done | None = None
+    ) -> Stream:
+        """The segments as they come, a few windows at a time; see `transcribe`, which raises the same."""
+        source = in_hand(source)
+        total = seconds_of(source, rate) if progress else None
+        report: Callable[[float], None] = (lambda done: progress(done, total)) if progress else (lambda done: None)
+        channels: dict[int | None, str | None] = {None: None}
+        if self.speakers:
+            channels = dict(enumerate(SPEAKERS))
+        heard = [
+            Channel(self.engine, self._options, self._samples(source, name, rate, channel), who, report)
+            for channel, who in channels.items()
+        ]
+        return Stream(heard)
+
+    def segments(self, data: bytes, name: str) -> list[Segment]:
+        """What is said in a file, in order; see `transcribe`."""
+        return list(self.stream(data, name=name))
+
+    def _samples(
+        self, source: Sound, name: str | None, rate: int | None, channel: int | None
+    ) -> Iterator[NDArray[np.float32]]:
+        return waveform(source, name, rate=rate, channel=channel, max_seconds=self.max_seconds)
+
+
+class Stream:
+    """Segments as they come, and what is known of the recording so far; made by `Transcriber.stream`."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._channels = channels
+        self._said: list[Segment] = []
+        self._coming = merge(*(one.segments() for one in channels), key=lambda segment: segment.t0)
+
+    def __iter__(self) -> Iterator[Segment]:
+        while (segment := next(self._coming, None)) is not None:
+            self._said.append(segment)
+            yield segment
+
+    def stop(self) -> None:
+        """End after the windows that are being decoded, from any thread."""
+        for one in self._channels:
+            one.stopped = True
+
+    def transcript(self) -> Transcript:
+        """Hear the rest, and give all that was said, what was iterated over before included."""
+        for _ in self:
+            pass
+        most = max(self._channels, key=lambda one: one.speech)
+        return Transcript(
+            tuple(self._said),
+            round(max(one.duration for one in self._channels), 3),
+            round(union([span for one in self._channels for span in one.spans]), 3),
+            most.language,
+            most.language_probability,
+            tuple(sorted((drop for one in self._channels for drop in one.dropped), key=lambda drop: drop.t0)),
         )
-        return [(t0, t1, text) for t0, t1, text in said if text and not _is_loop(text)], done
-
-    def _tokens(self, window: NDArray[np.float32]) -> list[int]:
-        """What the model says to a window: text and timestamps, by greedy decoding."""
-        import torch
-
-        extractor, _ = self._parts
-        model = self._model
-        with self._lock, torch.inference_mode():
-            try:
-                heard = extractor(window, sampling_rate=RATE, return_tensors="pt").input_features
-                answer = model.generate(
-                    heard.to(model.device, model.dtype), return_timestamps=True, do_sample=False, num_beams=1
-                )
-            except (RuntimeError, ValueError) as error:  # out of memory, a configuration that does not fit
-                raise ModelError(f"the speech model in {self.folder} failed ({_first_line(error)})") from error
-        return [int(token) for token in answer[0]]
-
-    @cached_property
-    def _first_time(self) -> int:
-        """The token of 0 seconds; the following ones are 20 ms apart."""
-        return int(self._model.generation_config.no_timestamps_token_id) + 1
-
-    @cached_property
-    def _parts(self) -> tuple[Any, Any]:
-        """What makes features of samples, and words of tokens."""
-        from transformers import WhisperFeatureExtractor, WhisperTokenizer
-
-        with _loading(self.folder):
-            extractor = WhisperFeatureExtractor.from_pretrained(self.folder, local_files_only=True)
-            return extractor, WhisperTokenizer.from_pretrained(self.folder, local_files_only=True)
-
-    @cached_property
-    def _model(self) -> Any:
-        import torch
-        from transformers import WhisperForConditionalGeneration
-
-        from mmagent.engine.load import pick_device
-
-        device = pick_device(self._device)
-        dtype = torch.float16 if device.type == "cuda" else torch.float32
-        with _loading(self.folder):
-            model: Any = WhisperForConditionalGeneration.from_pretrained(
-                self.folder, dtype=dtype, local_files_only=True, use_safetensors=True
-            )
-        if getattr(model.generation_config, "no_timestamps_token_id", None) is None:
-            raise ConfigurationError(
-                f"the generation_config.json in {self.folder} has no no_timestamps_token_id, so times are not known; "
-                "take the one of the model that it was made from"
-            )
-        return model.to(device).eval()
 
 
-def load_transcriber(folder: str | Path | None = None, device: str = "auto") -> Transcriber:
-    """The speech model of a folder, or of the settings.
+def load_transcriber(model: str | Path | None = None, device: str = "auto", **options: Any) -> Transcriber:
+    """The speech model of a place, or of the settings.
+
+    Args:
+        model: Where it lies; None: the setting ``speech_model``.
+        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+        options: Of `Transcriber`.
 
     Raises:
         ConfigurationError: None is set, or something is missing in the folder.
-        NotFound: There is no such folder.
+        NotFound: There is no such model.
     """
-    folder = folder or settings().speech_model
-    if not folder:
+    model = model or settings().speech_model
+    if not model:
         raise ConfigurationError(
             "there is no speech model; set MMAGENT_SPEECH_MODEL to a folder with a Whisper model in safetensors"
         )
-    return Transcriber(folder, device)
+    return Transcriber(model, device=device, **options)
 
 
-class _Sound:
-    """Samples that come in pieces, of which windows are looked at and dropped."""
+def _engine(engine: Engine | str | Path, device: str) -> Engine:
+    if not isinstance(engine, str | Path):
+        return engine
+    from mmagent.speech.engines.load import load_engine
 
-    def __init__(self, pieces: Iterator[NDArray[np.float32]]) -> None:
-        self._coming = pieces
-        self._pieces: list[NDArray[np.float32]] = []
-
-    def window(self, length: int) -> NDArray[np.float32]:
-        """The next samples, fewer at the end."""
-        import numpy as np
-
-        there = sum(map(len, self._pieces))
-        while there < length and (piece := next(self._coming, None)) is not None:
-            self._pieces.append(piece)
-            there += len(piece)
-        self._pieces = [np.concatenate(self._pieces)] if self._pieces else [np.zeros(0, np.float32)]
-        return self._pieces[0][:length]
-
-    def drop(self, count: int) -> None:
-        """Forget the first samples of the last window."""
-        self._pieces = [self._pieces[0][count:]]
-
-
-def _silence(window: NDArray[np.float32]) -> int:
-    """How many samples to skip: up to just before the first sound, or all; 0 where it begins at once."""
-    import numpy as np
-
-    frames = window[: len(window) // _FRAME * _FRAME].reshape(-1, _FRAME)
-    loud = np.sqrt(np.mean(np.square(frames, dtype=np.float64), axis=1)) >= FLOOR
-    if not loud.any():
-        return len(window)
-    return max(0, int(loud.argmax()) * _FRAME - _LEAD)
-
-
-def _timed(
-    tokens: Sequence[int], first_time: int, seconds: float
-) -> tuple[list[tuple[float, float, list[int]]], float]:
-    """Spans of text tokens between two timestamps, within the window and one after the other.
-
-    Returns:
-        Begin, end and tokens of each, and where the last one ended that was whole; 0 where none was.
-    """
-    found: list[tuple[float, float, list[int]]] = []
-    begin, whole = 0.0, 0.0
-    words: list[int] = []
-    for token in tokens:
-        if token < first_time:
-            words.append(token)
-            continue
-        time = min(max((token - first_time) * STEP, begin), seconds)
-        if words and time > begin:
-            found.append((begin, time, words))
-            whole = time
-        begin, words = time, []
-    if words and seconds > begin:
-        found.append((begin, seconds, words))
-    return found, whole
-
-
-def _is_loop(text: str) -> bool:
-    data = text.encode()
-    return len(data) / len(zlib.compress(data)) > REPETITIVE
-
-
-def _check(folder: Path) -> None:
-    if not folder.is_dir():
-        raise NotFound(f"there is no folder {folder}; set MMAGENT_SPEECH_MODEL to one with a Whisper model")
-    missing = [
-        names.replace("|", " or ")
-        for names in (*_FILES, _WEIGHTS)
-        if not any((folder / name).is_file() for name in names.split("|"))
-    ]
-    if missing:
-        raise ConfigurationError(
-            f"{folder} has no {', no '.join(missing)}; set MMAGENT_SPEECH_MODEL to a folder with a whole Whisper model"
-        )
-
-
-def _ends(path: Path) -> bytes:
-    """A file, or the first and last MiB of a large one."""
-    with path.open("rb") as file:
-        start = file.read(_MIB)
-        file.seek(max(len(start), path.stat().st_size - _MIB))
-        return start + file.read(_MIB)
-
-
-@contextmanager
-def _loading(folder: Path) -> Iterator[None]:
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    except Exception as error:  # transformers and safetensors raise anything on files that do not fit
-        raise ModelError(
-            f"the speech model in {folder} cannot be loaded ({_first_line(error)}); is it a Whisper model, and whole?"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return load_engine(engine, device=device)

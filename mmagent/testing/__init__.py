@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmagent.testing.network import NetworkDisabled, no_network
     from mmagent.testing.parity import expected_logits, insets_of, noise_picture, parity_prompts, user_prompt
     from mmagent.testing.replay import RecordingModel, ReplayModel, RequestDiffers, record
+    from mmagent.testing.speech import LoudVad, ScriptedEngine, decoded
     from mmagent.testing.stories import read_stories
 
 __all__ = [
@@ -22,15 +23,18 @@ __all__ = [
     "FailingModel",
     "FaultyJournal",
     "KillAt",
+    "LoudVad",
     "NetworkDisabled",
     "RecordingModel",
     "ReplayModel",
     "RequestDiffers",
     "ScriptedCall",
+    "ScriptedEngine",
     "ScriptedModel",
     "SlowModel",
     "accepts",
     "call",
+    "decoded",
     "expected_logits",
     "flaky",
     "insets_of",
@@ -49,15 +53,18 @@ _HOMES = {
     "FailingModel": "mmagent.testing.faults",
     "FaultyJournal": "mmagent.testing.faults",
     "KillAt": "mmagent.testing.kill",
+    "LoudVad": "mmagent.testing.speech",
     "NetworkDisabled": "mmagent.testing.network",
     "RecordingModel": "mmagent.testing.replay",
     "ReplayModel": "mmagent.testing.replay",
     "RequestDiffers": "mmagent.testing.replay",
     "ScriptedCall": "mmagent.chat.scripted",
+    "ScriptedEngine": "mmagent.testing.speech",
     "ScriptedModel": "mmagent.chat.scripted",
     "SlowModel": "mmagent.testing.faults",
     "accepts": "mmagent.testing.answers",
     "call": "mmagent.chat.scripted",
+    "decoded": "mmagent.testing.speech",
     "expected_logits": "mmagent.testing.parity",
     "flaky": "mmagent.testing.faults",
     "insets_of": "mmagent.testing.parity",

@@ -15,6 +15,7 @@ SOURCES = sorted(path for folder in ("mmagent", "tools", "prompts") for path in 
 TOOLS = sorted(path for path in (ROOT / "tools").glob("*.py") if path.name != "__init__.py")
 PUBLIC = {
     "mmagent": {"Image", "MMAgentError", "Quoted", "ToolContext", "ToolError", "ToolResult", "tool"},
+    "mmagent.agent.hearing": {"find", "lines"},
     "mmagent.media.ocr": {"recognise", "rows_of"},
 }
 

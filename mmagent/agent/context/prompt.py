@@ -76,6 +76,21 @@ def file_note(block: MediaBlock) -> str:
     return f"[{kind}{name}{seconds}: the model cannot {cannot} it]"
 
 
+def spoken(block: MediaBlock, said: str, limit: int) -> str:
+    """What stands in the place of a recording that was written down: the words, as `mmagent.agent.hearing` keeps them.
+
+    Args:
+        block: Its block.
+        said: A line for each segment.
+        limit: How many characters of it are shown.
+    """
+    what = file_note(block).partition(":")[0]
+    if not said:
+        return f"{what}: nobody speaks in it]"
+    cut = f"\n[cut: this is the beginning, {limit} of {len(said)} characters]" if len(said) > limit else ""
+    return f"{what}, what is said in it:]\n{said[:limit]}{cut}\n[end of the recording]"
+
+
 def is_text_file(block: MediaBlock) -> bool:
     """Whether a document is plain text, which any model can be shown."""
     mime_type = block.get("mime_type", "")

@@ -21,7 +21,9 @@ from mmagent.agent.context.prompt import (
     picture_note,
     reference,
     replace_media,
+    spoken,
 )
+from mmagent.agent.hearing import SAID
 from mmagent.chat.protocol import Capabilities
 from mmagent.content import Block, MediaBlock, Message, text
 from mmagent.errors import MMAgentError
@@ -30,6 +32,8 @@ from mmagent.media import BlobStore
 from mmagent.session.replay import PictureState, State
 from mmagent.settings import settings
 
+NOTE_CHARS = 400
+"""Characters of a recording's words in a conversation that is told in short."""
 _WHOLE = PictureState()
 
 
@@ -117,7 +121,7 @@ class Shown:
     def note(self, block: MediaBlock) -> str:
         """What is said of a file in a conversation that is told in short."""
         if block["type"] != "image":
-            return file_note(block)
+            return self._spoken(block, NOTE_CHARS) or file_note(block)
         number, state = self.number(block), self.level(block)
         if not self.capabilities.images:
             return picture_note(number, block, readable=self.readable)
@@ -147,9 +151,16 @@ class Shown:
             return smaller_block(block, state.note) if state.level == "smaller" else text(state.note)
         if (block["type"] == "audio" and can.audio) or (block["type"] == "video" and can.video):
             return block
+        if said := self._spoken(block, self._document_chars()):
+            return text(said)
         if (words := self._documents.get(block["file_id"])) is not None:
             return text(document(block, words, self._document_chars()))
         return text(file_note(block))
+
+    def _spoken(self, block: MediaBlock, chars: int) -> str:
+        """A recording that was written down; empty for anything else."""
+        said = block.get("extras", {}).get(SAID) if block["type"] == "audio" else None
+        return "" if said is None else spoken(block, said, chars)
 
     def _document_chars(self) -> int:
         """Characters of a document that are shown: about a quarter of the context."""

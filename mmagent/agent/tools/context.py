@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mmagent.knowledge import Hit
     from mmagent.media import BlobStore
+    from mmagent.speech import Transcript
 
 Deps = TypeVar("Deps", default=Any)
 
@@ -42,6 +43,14 @@ class Searchable(Protocol):
 
     def sound(self, hit: Hit) -> bytes:
         """What is said in a hit, as WAV."""
+        ...
+
+
+class Hears(Protocol):
+    """What listens to recordings: a `mmagent.speech.Transcriber`, or a double of one."""
+
+    def transcribe(self, source: bytes) -> Transcript:
+        """What is said in the file of a recording or video."""
         ...
 
 
@@ -97,6 +106,10 @@ class ToolContext(Generic[Deps]):
     """Is told of progress, in the thread of the agent's event loop."""
     labels: Counter[str] = field(default_factory=Counter)
     """How many media each tool has given so far, for their labels."""
+    recordings: tuple[MediaBlock, ...] = ()
+    """All recordings and videos of the conversation, oldest first."""
+    transcriber: Hears | None = None
+    """What listens to recordings, where there is a speech model."""
 
     def progress(self, message: str, fraction: float | None = None) -> None:
         """Say how far this call is; from any thread.

@@ -107,6 +107,26 @@ class Toolbox:
         return {one.name: one for one in tools}
 
 
+def with_media_tools(tools: Mapping[str, AnyTool], *, recall: bool, words: bool) -> dict[str, AnyTool]:
+    """The tools, and last those of which a model is told only while the conversation has a use for them.
+
+    Args:
+        tools: By name.
+        recall: Add `recall_media`.
+        words: Add `transcribe`, unless the user has a tool of that name.
+    """
+    more: dict[str, AnyTool] = {}
+    if recall:
+        from mmagent.tools.recall_media import recall_media
+
+        more[recall_media.name] = recall_media
+    if words and "transcribe" not in tools:
+        from mmagent.tools.transcribe import transcribe
+
+        more[transcribe.name] = transcribe
+    return {**tools, **more}
+
+
 def check_deps(tools: Iterable[AnyTool], deps: Any) -> None:
     """Refuse an agent's ``deps`` that its tools cannot use.
 

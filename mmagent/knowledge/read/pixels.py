@@ -85,7 +85,7 @@ def clip(data: bytes, t0: float, t1: float) -> bytes:
 
     from mmagent.media.sound import RATE, waveform
 
-    pieces = list(waveform(data, "it", max(0.0, t0), min(t1, max(0.0, t0) + MAX_CLIP)))
+    pieces = list(waveform(data, "it", t0=max(0.0, t0), t1=min(t1, max(0.0, t0) + MAX_CLIP)))
     if not pieces:
         raise InputError(f"there is no sound from {t0:g} to {t1:g} seconds in it")
     file = io.BytesIO()
