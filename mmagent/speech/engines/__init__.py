@@ -68,12 +68,18 @@ class Engine(Protocol):
 
     name: str
     """``transformers``, ``faster-whisper`` or ``openai-whisper``."""
-    fingerprint: str
-    """Differs where the same window may get other words."""
-    languages: tuple[str, ...]
-    """The codes it knows; empty where it knows only one language."""
-    translates: bool
-    """Whether it can translate to English."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs where the same window may get other words."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes it knows; empty where it knows only one language."""
+
+    @property
+    def translates(self) -> bool:
+        """Whether it can translate to English."""
 
     def detect(self, windows: Sequence[NDArray[np.float32]]) -> list[Mapping[str, float]]:
         """The probability of each language, for each window ``[N]`` (16 kHz, at most 30 s)."""
@@ -82,5 +88,6 @@ class Engine(Protocol):
         """What is said in each window, all windows in one batch where the engine can.
 
         Raises:
+            InputError: It does not know the language (the message lists those it knows), or cannot translate.
             ModelError: The engine failed.
         """

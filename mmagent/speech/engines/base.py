@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,7 +130,7 @@ class WhisperEngine(ABC):
         return found
 
     @abstractmethod
-    def _encode(self, windows: Sequence[NDArray[np.float32]]) -> Sequence[Any]:
+    def _encode(self, windows: Sequence[NDArray[np.float32]]) -> Iterable[Any]:
         """What the encoder makes of each window ``[places, width]``."""
 
     @abstractmethod

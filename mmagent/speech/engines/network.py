@@ -124,7 +124,8 @@ class _Layer:
         keys, values = said
         keys[:, :, end - x.shape[1] : end], values[:, :, end - x.shape[1] : end] = key, value
         attended = self._attend(query, keys[:, :, :end], values[:, :, :end], causal=x.shape[1] > 1)
-        return x + self._own_out(attended)
+        recalled: Tensor = x + self._own_out(attended)
+        return recalled
 
     def look(self, x: Tensor, heard: Attention, heads: Sequence[int]) -> list[Tensor]:
         """How some heads weigh the sound."""
@@ -134,7 +135,8 @@ class _Layer:
     def listen(self, x: Tensor, heard: Attention) -> Tensor:
         """Attend to the sound."""
         (query,) = self._split(self._query(self._norms[1](x)), 1)
-        return x + self._other_out(self._attend(query, *heard, causal=False))
+        listened: Tensor = x + self._other_out(self._attend(query, *heard, causal=False))
+        return listened
 
     def think(self, x: Tensor) -> Tensor:
         """The perceptron."""
@@ -151,7 +153,8 @@ class _Layer:
 
     def _split(self, joined: Tensor, parts: int) -> tuple[Tensor, ...]:
         """``[B, T, parts * hidden]`` to parts ``[B, heads, T, width]``."""
-        return joined.unflatten(2, (parts, self.heads, self.width)).permute(2, 0, 3, 1, 4).unbind(0)
+        split: Tensor = joined.unflatten(2, (parts, self.heads, self.width)).permute(2, 0, 3, 1, 4)
+        return tuple(split)
 
 
 def _joined(*projections: Any) -> tuple[Tensor, Tensor]:

@@ -157,7 +157,7 @@ def read_model(folder: Path, dtype: torch.dtype | None = None) -> Any:
 
     checkpoint.check_depth(checkpoint.read_config(folder), checkpoint.read_weights(folder), folder)
     with quiet():
-        model, info = WhisperForConditionalGeneration.from_pretrained(
+        loaded: Any = WhisperForConditionalGeneration.from_pretrained(
             str(folder),
             dtype=dtype or "auto",
             local_files_only=True,
@@ -165,6 +165,7 @@ def read_model(folder: Path, dtype: torch.dtype | None = None) -> Any:
             attn_implementation="sdpa",
             output_loading_info=True,
         )
+    model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"the weights of {folder} are incomplete: {len(missing)} are not there, first {missing[0]}; "
