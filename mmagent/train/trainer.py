@@ -329,9 +329,11 @@ class Run:
                     network.save_pretrained(part, state_dict=state, max_shard_size="15MB")
                     network.config.dtype = dtype
                     if self.bare.marks:
-                        save_file(self.bare.marks.state_dict(), self.out / MARKS)
+                        save_file(self.bare.marks.state_dict(), part / MARKS)
                 build_processor(self.tokenizer, network.config).save_pretrained(part)
                 self.write_record(part)
+                if self.bare.marks:
+                    (part / MARKS).replace(self.out / MARKS)  # beside the model: it is no part of it
                 replace(part, self.out / "model")
         self.accelerator.wait_for_everyone()
 

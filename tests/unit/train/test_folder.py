@@ -11,9 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmagent.errors import ConfigurationError, InputError, ModelError, NotFound, StoreError
-from mmagent.train import train
+from mmagent.train import Watch, train
+from mmagent.train.checkpoints import Checkpoints
 from mmagent.train.folder import claim
 from mmagent.train.sources import SOURCES
+from mmagent.train.trainer import Run
 from tests.unit.train.toys import toy
 
 
@@ -122,8 +124,6 @@ def test_what_was_left_out_of_a_recipe_may_be_written_down(out: Path) -> None:
 
 
 def test_weights_that_are_no_numbers_are_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmagent.train.trainer import Run
-
     def steep(self: Run, step: int, batches: Any) -> dict[str, float]:
         with torch.no_grad():
             next(self.bare.parameters()).fill_(torch.inf)
@@ -168,6 +168,30 @@ def test_a_model_to_start_from_that_is_damaged_is_named(out: Path, tmp_path: Pat
     (out / "model" / "config.json").write_text("{")
     with pytest.raises(ConfigurationError, match=r"config\.json is damaged"):
         train(toy(start=str(out / "model"), shape=None), tmp_path / "next", workers=0)
+
+
+def test_the_head_of_marks_goes_on_in_the_next_stage(kept: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"start": str(kept / "model"), "shape": None}
+    made = Run(toy(**changes, parts={"marks": str(kept / "model")}), tmp_path / "next", Watch(), 0)
+    assert made.bare.marks is not None
+    for name, weight in load_file(kept / "marks.safetensors").items():
+        assert torch.equal(made.bare.marks.get_parameter(name), weight), name
+    assert not (kept / "model" / "marks.safetensors").exists()
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"marks\.safetensors cannot be read; train that recipe"):
+        Run(toy(**changes, parts={"marks": str(tmp_path / "bare")}), tmp_path / "other", Watch(), 0)
+
+
+@pytest.mark.parametrize(
+    "said", ["write failed", "[enforce fail at inline_container.cc:672] . unexpected pos 500992 vs 500884"]
+)
+def test_what_torch_says_of_a_full_disk_is_said_plainly(said: str, tmp_path: Path) -> None:
+    part = tmp_path / "checkpoints" / "1.part"
+    part.mkdir(parents=True)
+    with pytest.raises(StoreError, match="make room on the disk"), Checkpoints(part.parent, {}).writing(part):
+        raise RuntimeError(said)
+    assert not part.exists()
 
 
 def test_tied_weights_are_saved_once(kept: Path) -> None:
