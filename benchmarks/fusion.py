@@ -3,10 +3,11 @@
 The recipes ``fusion-early``, ``fusion-cross-attention`` and ``fusion-late`` differ in the fusion, in the tokens of a
 step (so that all see equally many samples in a step) and in their steps, which are such that all take equally many
 floating point operations. These are counted by torch over forward and backward of real steps. Everything else is the
-same: the vision tower and its lesson, the decoder, learning rates, and the data, scattered digits with a question on
-colour, count or place. Prints one JSON line; ``--out`` writes the curves as SVG and the table as Markdown. python -m
-benchmarks.fusion # three seeds of each, some 20 minutes of one core python -m benchmarks.fusion --quick # a few steps
-of each, within a minute
+same: the vision tower and its lesson, the decoder, learning rates, and the data, numbers of three digits in small
+pictures. Prints one JSON line; ``--out`` writes the curves as SVG and the table as Markdown.
+
+python -m benchmarks.fusion            # two seeds of each, some 12 minutes of one core
+python -m benchmarks.fusion --quick    # a few steps of each, within a minute
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,11 +36,11 @@ from mmagent.train.trainer import Run
 
 FUSIONS = {"early": "#1668b3", "cross-attention": "#d1611b", "late": "#2c8a3d"}
 """Each with its colour in the picture."""
-SEEDS, POINTS, SAMPLES = 3, 5, 400
+SEEDS, POINTS, SAMPLES = 2, 5, 500
 COUNTED = 3
 """Steps whose operations are counted."""
-KINDS = {"What color": "attribute", "Which digit": "reading", "How many": "count", "Is the": "relation"}
-"""First words of the questions, and what they are about."""
+KINDS = ("digits", "numbers")
+"""What is counted: digits that are right, and numbers whose digits all are."""
 
 
 @dataclass
@@ -58,36 +58,35 @@ class Learnt:
     curve: list[tuple[float, float]] = field(default_factory=list)
     """Operations so far, and share right."""
     right: dict[str, float] = field(default_factory=dict)
-    """At the end, by kind of question."""
+    """At the end, by what is counted."""
 
 
 def flops_of_a_step(run: Run, stream: Stream) -> float:
     """The mean over some real steps, which do change the weights; attention counts as its two products."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for step in range(COUNTED):
-            run.step(step, stream[step])
+            run.step(step, stream.draw(step))
     return float(counter.get_total_flops()) / COUNTED
 
 
 def ask(run: Run, count: int) -> dict[str, float]:
-    """Share of fresh questions whose answer is right token for token, by kind and over ``all``.
+    """Share of fresh digits and of whole numbers that are right.
 
     That every most likely token is the right one, given the right ones before, is that greedy decoding says it.
     """
     source = run.recipe.data[0]
-    draw, rng = make_source(source.source, source.options | {"questions": 1}), random.Random("fusion: unseen")
-    right: dict[str, list[bool]] = defaultdict(list)
+    draw, rng = make_source(source.source, source.options), random.Random("fusion: unseen")
+    digits: list[float] = []
+    numbers: list[float] = []
     run.bare.eval()
     with torch.no_grad():
         for _ in range(count):
-            sample = draw(rng)
-            answers = run.bare(collate([run.encoder.encode(sample)], run.encoder.side))
-            question = sample.messages[0]["content"][1]["text"]
-            kind = next(kind for words, kind in KINDS.items() if question.startswith(words))
-            for name in (kind, "all"):
-                right[name].append(torch.equal(answers.wanted, answers.got))
+            answers = run.bare(collate([run.encoder.encode(draw(rng))], run.encoder.side))
+            right = answers.wanted == answers.got
+            digits.append(float(right[:-1].float().mean()))  # the last one is the end
+            numbers.append(float(right.all()))
     run.bare.train()
-    return {name: sum(values) / len(values) for name, values in right.items()}
+    return {"digits": statistics.mean(digits), "numbers": statistics.mean(numbers)}
 
 
 def learn(fusion: str, recipe: Recipe, *, points: int, samples: int) -> Learnt:
@@ -101,28 +100,27 @@ def learn(fusion: str, recipe: Recipe, *, points: int, samples: int) -> Learnt:
         learnt = Learnt(fusion, parameters, flops * recipe.steps, 0.0, 0)
         looks = {round(recipe.steps * (point + 1) / points) for point in range(points)}
         for step in range(recipe.steps):
-            batches, began = stream[step], time.thread_time()
+            batches, began = stream.draw(step), time.thread_time()
             run.step(step, batches)
             spent += time.thread_time() - began
             learnt.samples += sum(len(batch.sources) for batch in batches)
             if step + 1 in looks:
                 learnt.right = ask(run, samples)
-                learnt.curve.append((flops * (step + 1), learnt.right["all"]))
+                learnt.curve.append((flops * (step + 1), learnt.right["numbers"]))
         learnt.seconds = spent
         return learnt
 
 
 def table(runs: list[Learnt]) -> str:
     """Means over seeds, and the range of what was right of all, as Markdown."""
-    kinds = [*KINDS.values(), "all"]
     lines = [
-        f"| fusion | parameters | samples | TFLOP | minutes of a core | {' | '.join(kinds)} | of each seed |",
-        "|---" * (6 + len(kinds)) + "|",
+        f"| fusion | parameters | samples | TFLOP | minutes of a core | {' | '.join(KINDS)} | of each seed |",
+        "|---" * (6 + len(KINDS)) + "|",
     ]
     for fusion in FUSIONS:
         if found := [run for run in runs if run.fusion == fusion]:
-            shares = [f"{statistics.mean(run.right[kind] for run in found):.1%}" for kind in kinds]
-            each = ", ".join(f"{run.right['all']:.1%}" for run in found)
+            shares = [f"{statistics.mean(run.right[kind] for run in found):.1%}" for kind in KINDS]
+            each = ", ".join(f"{run.right['numbers']:.1%}" for run in found)
             mean = {
                 name: statistics.mean(getattr(run, name) for run in found) for name in ("flops", "seconds", "samples")
             }
@@ -153,7 +151,7 @@ def picture(runs: list[Learnt]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
-        words(left, 20, "share right of fresh questions, for the same compute"),
+        words(left, 20, "fresh numbers that are right, for the same compute"),
         words(place((most / 2, 0))[0], height - 10, "TFLOP of forward and backward", "middle"),
     ]
     for share in ticks(0, 1):
@@ -201,8 +199,7 @@ def main() -> None:
     figures: dict[str, dict[str, float]] = {}
     for fusion in FUSIONS:
         found = [run for run in runs if run.fusion == fusion]
-        kinds = found[0].right
-        figures[fusion] = {kind: round(statistics.mean(run.right[kind] for run in found), 4) for kind in kinds}
+        figures[fusion] = {kind: round(statistics.mean(run.right[kind] for run in found), 4) for kind in KINDS}
         figures[fusion]["tflop"] = round(statistics.mean(run.flops for run in found) / 1e12, 3)
     print(json.dumps({"benchmark": "fusion", "quick": options.quick, "seeds": len(runs) // len(FUSIONS), **figures}))
 

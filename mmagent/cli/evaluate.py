@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,9 +15,10 @@ from mmagent.cli.options import Json, Model
 from mmagent.cli.outcome import FAILED
 from mmagent.cli.printable import printable
 from mmagent.cli.store_commands import Embedder, Looked, Mode
+from mmagent.errors import InputError
 
 if TYPE_CHECKING:
-    from mmagent.evaluate.nano import Measured, Report
+    from mmagent.evaluate.nano import Report
 
 eval_app = typer.Typer(help="Measure how well something works.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -63,21 +65,31 @@ def eval_nano(
     """Hold a model to what nano is held to, skill by skill. Exits with 0 if all bars are met."""
     from mmagent.chat import LocalModel
     from mmagent.engine.load import find_folder
+    from mmagent.evaluate.card import check, write_card
     from mmagent.evaluate.nano import evaluate
 
+    if limits and not card:
+        raise InputError("--limits is for the card; give --card DIR, too")
     name = model or "nano"
     measured = LocalModel(name)
     folder = _nano() if name == "nano" else find_folder(name)
-    with _progress() as shown:
-        report = evaluate(
-            measured, folder, skills or (), count=count, seed=seed, began=shown.began, told=shown.told, done=shown.done
-        )
+    words = check(folder, card, limits) if card else ""  # before hours of asking, not after
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(report.json() + "\n", encoding="utf-8")
+        _make_room(out)
+
+    with _progress() as shown:
+
+        def done(report: Report) -> None:
+            shown.done()
+            if out is not None:
+                _save(report, out)
+
+        report = evaluate(
+            measured, folder, skills or (), count=count, seed=seed, began=shown.began, told=shown.told, done=done
+        )
+    print(report.json() if as_json else printable(table(report, verbose=verbose)), flush=True)
     if card:
-        _write_card(folder, report, card, limits)
-    print(report.json() if as_json else printable(table(report, verbose=verbose)))
+        (folder / "MODEL_CARD.md").write_text(write_card(folder, report, card, limits=words), encoding="utf-8")
     raise typer.Exit(0 if report.met else FAILED)
 
 
@@ -87,11 +99,21 @@ def _nano() -> Path:
     return nano.folder()
 
 
-def _write_card(folder: Path, report: Report, runs: Sequence[Path], limits: Path | None) -> None:
-    from mmagent.evaluate.card import write_card
+def _make_room(out: Path) -> None:
+    """Raises InputError where no report could be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"no report can be written to {out}: {error}; name another file with --out") from error
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name a file with --out")
 
-    words = limits.read_text(encoding="utf-8") if limits else ""
-    (folder / "MODEL_CARD.md").write_text(write_card(folder, report, list(runs), limits=words), encoding="utf-8")
+
+def _save(report: Report, out: Path) -> None:
+    """The report so far; a file that was there is replaced whole, so that an end at any time leaves one of them."""
+    part = out.with_name(f"{out.name}.part")
+    part.write_text(report.json() + "\n", encoding="utf-8")
+    os.replace(part, out)
 
 
 def table(report: Report, *, verbose: bool = False) -> str:
@@ -102,15 +124,19 @@ def table(report: Report, *, verbose: bool = False) -> str:
         for score in one.scores:
             right, share, bar, met = cells(score)
             rows.append((score.name, right, share, bar, met))
+            notes += [f"{score.name}: {score.note}"] if score.note else []
             if verbose:
                 notes += [f"{score.name}: {line}" for line in score.wrong]
-        rows += [(one.skill, "skipped", "", "", "")] if not one.scores else []
-        notes += [f"{one.skill} skipped: {why}" for why in one.skipped]
+        what = "failed" if one.failed else "skipped"
+        rows += [(one.skill, what, "", "", "")] if not one.scores else []
+        notes += [f"{one.skill} {what}: {why}" for why in one.skipped]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join((row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:]))).rstrip() for row in rows]
     missed = [score.name for score in report.scores if score.met is False]
     end = f"not met: {', '.join(missed)}" if missed else "every bar that was measured is met"
     end = end if any(score.met is not None for score in report.scores) else "no bar was measured"
+    if failed := [one.skill for one in report.measured if one.failed]:
+        end += f"; failed: {', '.join(failed)}"
     return "\n".join(
         [*lines, "", *notes, f"{report.model} ({report.hash}) on {report.machine}, seed {report.seed}: {end}"]
     )
@@ -141,7 +167,7 @@ class _Progress:
         self.bar.update(self.task, description=printable(line))
         self._line(line)
 
-    def done(self, measured: Measured) -> None:
+    def done(self) -> None:
         self.bar.advance(self.task)
 
     def _line(self, line: str) -> None:

@@ -195,12 +195,10 @@ def _work(recipe: Recipe) -> Any:
 
 
 def _say_how_to_go_on(out: Path, *, fresh: bool) -> None:
-    import shutil
-
     from mmagent.train.checkpoints import Checkpoints
+    from mmagent.train.folder import tidy
 
-    for part in (*out.glob("checkpoints/*.part"), *out.glob("*.part")):
-        shutil.rmtree(part, ignore_errors=True)
+    tidy(out)
     steps = Checkpoints(out / "checkpoints", {}).steps()
     where = f"from step {steps[-1]}" if steps else "from the beginning, as no checkpoint was written yet"
     tell(f"the same command{' without --fresh' if fresh else ''} goes on {where}")
@@ -267,7 +265,7 @@ def _line(bar: Any, line: str) -> None:
 def _figures(progress: Progress, left: float | None) -> str:
     figures = progress.figures
     parts = [f"{name} {figures[name]:.3g}" for name in ("loss", "contrastive", "marks") if name in figures]
-    parts += [f"{name} {figures[name]:.0%}" for name in ("matched", "characters") if name in figures]
+    parts += [f"{name} {share:.0%}" for name, share in figures.items() if name.startswith(("matched", "characters"))]
     if "tokens_per_second" in figures:
         parts.append(f"{figures['tokens_per_second']:,.0f} tokens/s")
     return "  ".join([*parts, *([f"{duration(left)} left"] if left is not None else [])])

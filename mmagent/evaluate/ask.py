@@ -12,6 +12,7 @@ from typing import Any
 
 from mmagent.chat.protocol import ChatModel, ModelRequest, ModelText, ModelToolCall, Sampling, ToolSpec
 from mmagent.content import Image, Message
+from mmagent.errors import MMAgentError
 from mmagent.media import BlobStore
 from mmagent.train.sample import Sample, Shown
 
@@ -23,6 +24,18 @@ class Reply:
     text: str
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     """Name and arguments of each."""
+    error: str = ""
+    """Why there is no answer."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was answered; that is right nowhere."""
+        return bool(self.error) or not (self.text or self.calls)
+
+    @property
+    def shown(self) -> str:
+        """The calls, the words or the error, for lists of what went wrong."""
+        return str(self.calls or self.text or self.error)
 
 
 class Asker:
@@ -80,6 +93,14 @@ class Asker:
         file = io.BytesIO()
         next(pictures).image.save(file, "PNG")
         return dict(self._blobs.admit(Image(file.getvalue())))
+
+
+def replied(ask: Asker, sample: Sample, *, max_tokens: int = 256) -> Reply:
+    """What the model answers, or why it could not."""
+    try:
+        return ask(sample, max_tokens=max_tokens)
+    except MMAgentError as error:
+        return Reply("", error=f"{type(error).__name__}: {error}")
 
 
 def _as_blocks(content: Any) -> list[dict[str, Any]]:

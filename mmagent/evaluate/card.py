@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmagent.errors import ConfigurationError, NotFound
+from mmagent.errors import ConfigurationError, InputError, NotFound
 from mmagent.evaluate.nano import Measured, Report
 from mmagent.evaluate.skills import Score
 from mmagent.train.plot import RIGHT, read_metrics
@@ -18,14 +18,20 @@ LICENSES = {
     "sgd": ("Schema-Guided Dialogue: dialogues with service calls", "CC-BY-SA-4.0"),
     "intents": ("BANKING77 and CLINC150: customers' requests", "CC-BY-4.0 and CC-BY-3.0"),
     "xquad": ("XQuAD: passages and questions", "CC-BY-SA-4.0"),
+    "rows": ("the user's own file", "the user's"),
 }
-"""Of the sources that draw from somebody's data; all others generate theirs."""
+"""Of the sources that draw from somebody's data."""
+GENERATED = frozenset(
+    ("beyond", "charts", "digits", "documents", "drills", "products", "scenes", "shop", "toolsets")
+)  # fmt: skip
+"""The sources that draw theirs from seeds; of any other nothing is recorded."""
 CURVE = 6
 """Rows of a run's learning curve."""
 WEIGHTS = (
     "The weights are given under Apache-2.0. They hold what training on these sources made of them and no copy of the "
     "sources, whose own licences go on to cover their texts and pictures; none of them is in this directory."
 )
+UNSTATED = "The licence of the weights is for those to state who trained them; nothing here states one."
 
 
 def write_card(model_dir: Path, report: Report, runs: list[Path], *, limits: str = "") -> str:
@@ -46,7 +52,7 @@ def write_card(model_dir: Path, report: Report, runs: list[Path], *, limits: str
     """
     stages = [_record(run) for run in runs]
     sections = [
-        _front(),
+        _front(stages),
         f"# {report.model if report.model != 'model' else _last_name(stages)}\n",
         "A vision-language model for two CPU cores: it looks at a picture, plans, calls tools and answers from what "
         "they return. This card is written by `mmagent eval nano --card` from what was measured.",
@@ -61,8 +67,39 @@ def write_card(model_dir: Path, report: Report, runs: list[Path], *, limits: str
     return "\n\n".join(section.strip() for section in sections if section.strip()) + "\n"
 
 
-def _front() -> str:
-    return "---\nlicense: apache-2.0\nlibrary_name: mmagent\npipeline_tag: image-text-to-text\n---"
+def check(model_dir: Path, runs: list[Path], limits: Path | None = None) -> str:
+    """Read all that `write_card` will need, and return the text of ``limits``.
+
+    Raises:
+        InputError: A file is not there, or cannot be read.
+    """
+    try:
+        for run in runs:
+            _record(run)
+        _shape(model_dir)
+        _curves(runs)
+        return limits.read_text(encoding="utf-8") if limits else ""
+    except InputError:
+        raise
+    except (ConfigurationError, OSError, ValueError) as error:
+        raise InputError(f"the card cannot be written: {error}") from error
+
+
+def _front(stages: Sequence[dict[str, Any]]) -> str:
+    license = "license: apache-2.0\n" if is_ours(stages) else ""
+    return f"---\n{license}library_name: mmagent\npipeline_tag: image-text-to-text\n---"
+
+
+def is_ours(stages: Sequence[dict[str, Any]]) -> bool:
+    """Whether every stage was of a recipe that ships, on generated or recorded data and no user's."""
+    from mmagent.train.recipe import names
+
+    known = (GENERATED | LICENSES.keys()) - {"rows"}
+    ours = {name for name in names() if name not in ("lora", "your-shop")}
+    return bool(stages) and all(
+        stage["recipe"].get("name") in ours and {one["source"] for one in stage["recipe"].get("data", [])} <= known
+        for stage in stages
+    )
 
 
 def _last_name(stages: Sequence[dict[str, Any]]) -> str:
@@ -129,15 +166,20 @@ def _training(stages: Sequence[dict[str, Any]]) -> str:
 
 
 def _data(stages: Sequence[dict[str, Any]]) -> str:
-    used = {source["source"] for stage in stages for source in stage["recipe"]["data"]}
-    generated = sorted(used - LICENSES.keys())
+    used = {source["source"] for stage in stages for source in stage["recipe"].get("data", [])}
+    generated = sorted(used & GENERATED)
     rows = (
         [f"| {', '.join(f'`{name}`' for name in generated)} | generated from seeds | Apache-2.0 |"] if generated else []
     )
     rows += [f"| `{name}` | {what} | {license} |" for name, (what, license) in LICENSES.items() if name in used]
+    rows += [f"| `{name}` | not recorded | not recorded |" for name in sorted(used - GENERATED - LICENSES.keys())]
     if not rows:
         return ""
-    return "## Data\n\n| source | what | licence |\n|---|---|---|\n" + "\n".join(rows) + f"\n\n{WEIGHTS}"
+    return (
+        "## Data\n\n| source | what | licence |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + f"\n\n{WEIGHTS if is_ours(stages) else UNSTATED}"
+    )
 
 
 def _results(report: Report) -> str:
@@ -157,14 +199,15 @@ def _row(score: Score) -> str:
     right = f"{score.right:g} of {score.total:,}" if score.total else f"{score.right:g} {score.unit}"
     share = f"{score.share:.1%}" if score.total else ""
     bar = "" if score.bar is None else f"{score.bar:.0%}" if score.total else f"≤ {score.bar:g} {score.unit}"
-    return f"| {score.name} | {right} | {share} | {bar} | {_MET[score.met]} |"
+    name = f"{score.name} ({score.note})" if score.note else score.name
+    return f"| {name} | {right} | {share} | {bar} | {_MET[score.met]} |"
 
 
 _MET = {True: "met", False: "**NOT met**", None: ""}
 
 
 def _skipped(one: Measured) -> str:
-    return f"Not measured, {one.skill}: {'; '.join(one.skipped)}."
+    return f"{'Failed' if one.failed else 'Not measured'}, {one.skill}: {'; '.join(one.skipped)}."
 
 
 def _curves(runs: Sequence[Path]) -> str:

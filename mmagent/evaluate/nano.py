@@ -7,17 +7,20 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mmagent.chat.local import LocalModel
-from mmagent.errors import InputError, MissingExtra, NotFound
+from mmagent.errors import InputError, MissingExtra, MMAgentError, NotFound
 from mmagent.evaluate.skills import SKILLS, Score, skill
 
 Told = Callable[[str], None]
-HASHED = ("*.safetensors", "config.json", "tokenizer.json", "chat_template.jinja")
+HASHED = (
+    "*.safetensors", "config.json", "generation_config.json", "processor_config.json", "tokenizer.json",
+    "chat_template.jinja",
+)  # fmt: skip
 """The files that decide what a model says."""
 
 
@@ -30,6 +33,8 @@ class Measured:
     skipped: tuple[str, ...] = ()
     """Why it, or a part of it, was not measured."""
     seconds: float = 0.0
+    failed: bool = False
+    """Whether an error ended it; ``skipped`` says which."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,9 @@ class Report:
 
     @property
     def met(self) -> bool:
-        """Whether every bar that was measured is reached, and there was one."""
+        """Whether every bar that was measured is reached, there was one, and no skill failed."""
         barred = [score.met for score in self.scores if score.met is not None]
-        return bool(barred) and all(barred)
+        return bool(barred) and all(barred) and not any(one.failed for one in self.measured)
 
     def json(self) -> str:
         """For programs."""
@@ -91,7 +96,7 @@ def read_report(path: Path) -> Report:
 def _measured(values: dict[str, Any]) -> Measured:
     rows = [{key: value for key, value in row.items() if key not in ("share", "met")} for row in values["scores"]]
     scores = tuple(Score(**row | {"wrong": tuple(row["wrong"])}) for row in rows)
-    return Measured(values["skill"], scores, tuple(values["skipped"]), values["seconds"])
+    return Measured(values["skill"], scores, tuple(values["skipped"]), values["seconds"], values.get("failed", False))
 
 
 def choose(wanted: Iterable[str]) -> list[str]:
@@ -115,9 +120,9 @@ def evaluate(
     seed: int = 0,
     began: Callable[[str, int, int], None] = lambda name, index, total: None,
     told: Told = lambda line: None,
-    done: Callable[[Measured], None] = lambda measured: None,
+    done: Callable[[Report], None] = lambda report: None,
 ) -> Report:
-    """Measure skills one after the other; what a skill lacks is told and does not stop the others.
+    """Measure skills one after the other; what a skill lacks, or fails at, is told and does not stop the others.
 
     Args:
         model: The model under test.
@@ -127,7 +132,7 @@ def evaluate(
         seed: Decides the questions.
         began: Is told the name of a skill, its place from 0 and how many there are.
         told: Is told a line of progress now and then.
-        done: Is told what came of a skill.
+        done: Is told what came of all skills so far, after each.
 
     Raises:
         InputError: There is no skill of a name.
@@ -137,18 +142,19 @@ def evaluate(
 
     chosen = choose(names)
     model.load()
-    measured = []
-    for index, name in enumerate(chosen):
-        began(name, index, len(chosen))
-        measured.append(measure(name, model, count=count, seed=seed, told=told))
-        done(measured[-1])
     now = datetime.now(UTC).isoformat(timespec="seconds")
     known = (folder.resolve().name, model_hash(folder), fingerprint(), now, versions(), machine())
-    return Report(*known, seed, count, tuple(measured))
+    report = Report(*known, seed, count)
+    for index, name in enumerate(chosen):
+        began(name, index, len(chosen))
+        came = measure(name, model, count=count, seed=seed, told=told)
+        report = replace(report, measured=(*report.measured, came))
+        done(report)
+    return report
 
 
 def measure(name: str, model: LocalModel, *, count: int | None, seed: int, told: Told) -> Measured:
-    """One skill; skipped where its data or a library is not there."""
+    """One skill; skipped where its data or a library is not there, failed where an error ended it."""
     notes: list[str] = []
 
     def heard(line: str) -> None:
@@ -161,6 +167,9 @@ def measure(name: str, model: LocalModel, *, count: int | None, seed: int, told:
         scores = skill(name)(model, count=count, seed=seed, told=heard)
     except (NotFound, MissingExtra) as error:
         return Measured(name, skipped=(*notes, str(error)))
+    except MMAgentError as error:
+        why = f"{type(error).__name__}: {error}"
+        return Measured(name, (), (*notes, why), round(time.monotonic() - since, 1), failed=True)
     if not scores and not notes:
         notes.append("it measured nothing")
     return Measured(name, tuple(scores), tuple(notes), round(time.monotonic() - since, 1))

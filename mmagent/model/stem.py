@@ -40,7 +40,8 @@ class Stem(nn.Sequential):
     def __init__(self, channels: list[int]) -> None:
         layers: list[nn.Module] = []
         for stage, (before, after) in enumerate(pairwise(channels)):
-            layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.GroupNorm(GROUPS, after), nn.GELU()]
+            made = Gather if stage == len(channels) - 2 else nn.Conv2d
+            layers += [made(before, after, 3, 2, 1, bias=False), nn.GroupNorm(GROUPS, after), nn.GELU()]
             if stage >= 2:
                 layers.append(Around(after))
         super().__init__(*layers)
@@ -57,6 +58,22 @@ class Stem(nn.Sequential):
         """What makes the features that the last convolution reads: twice as many a side as there are patches."""
         places = [index for index, layer in enumerate(self) if isinstance(layer, nn.Conv2d)]
         return self[places[-1] - 1]
+
+
+class Gather(nn.Conv2d):
+    """The convolution that makes patches: each of the four places that one covers begins with channels of its own.
+
+    Mixed in all channels, small things such as characters are told apart only after long training.
+    """
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Random weights."""
+        nn.init.zeros_(self.weight)
+        ends = [place * self.out_channels // 4 for place in range(5)]
+        for place in range(4):
+            down, across = 1 + place // 2, 1 + place % 2  # in a kernel of 3 × 3 whose middle is the first of the four
+            nn.init.orthogonal_(self.weight[ends[place] : ends[place + 1], :, down, across])
 
 
 class Around(nn.Module):
@@ -82,3 +99,10 @@ class StemVisionModel(SiglipVisionModel):
         stem: nn.Module = Stem([config.num_channels, *config.stem_channels, config.hidden_size])
         self.embeddings.add_module("patch_embedding", stem)
         self.post_init()  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, Gather):
+            module.begin()
+        else:
+            super()._init_weights(module)  # type: ignore[no-untyped-call]

@@ -63,15 +63,17 @@ class Encoder:
 
     def __init__(self, tokenizer: Any, image_seq_length: int, side: int, grid: int) -> None:
         self.tokenizer = tokenizer
-        self.image = "<|image|>" * image_seq_length
+        self.image, self.image_seq_length = tokenizer.convert_tokens_to_ids("<|image|>"), image_seq_length
         self.start = tokenizer.convert_tokens_to_ids("<|assistant|>")
         self.end = tokenizer.eos_token_id
         self.side, self.grid = side, grid
 
     def encode(self, sample: Sample, source: str = "") -> Example:
         """Ids, labels that are `IGNORED` outside the assistant's messages, and pixels."""
-        text = self.tokenizer.apply_chat_template(sample.messages, tools=sample.tools, tokenize=False)
-        ids = self.tokenizer(text.replace("<|image|>", self.image), add_special_tokens=False)["input_ids"]
+        written = self.tokenizer.apply_chat_template(
+            sample.messages, tools=sample.tools, return_dict=False, sanitize_control_tokens=True
+        )
+        ids = [id for token in written for id in [token] * (self.image_seq_length if token == self.image else 1)]
         captions = [self._ids(shown.caption) if shown.caption else [] for shown in sample.pictures]
         return Example(
             Row(ids, self._labels(ids)),

@@ -8,6 +8,7 @@ it; no template needs to say so.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -201,8 +202,7 @@ class ForeignLesson(Lesson):
             wanted.append(target)
             got.append(logits.argmax(-1))
         nothing = torch.zeros((), device=device)
-        missing = float("nan")
-        return Answers(torch.stack(losses).sum(), nothing, nothing, torch.cat(wanted), torch.cat(got), missing, missing)
+        return Answers(torch.stack(losses).sum(), nothing, nothing, torch.cat(wanted), torch.cat(got), {}, math.nan)
 
     def _cast(self, value: torch.Tensor) -> torch.Tensor:
         wide = torch.is_floating_point(value)

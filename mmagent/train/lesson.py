@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mmagent.errors import ConfigurationError
 from mmagent.model import MMAgentForConditionalGeneration
 from mmagent.model.stem import Stem
 from mmagent.train.encode import Batch, normalise
@@ -27,8 +29,8 @@ class Answers:
     marks: torch.Tensor
     wanted: torch.Tensor  # [M] the tokens that count
     got: torch.Tensor  # [M] the most likely token at each of them
-    characters: float
-    """Share of the characters that the vision tower told right; NaN where there were none."""
+    characters: dict[str, float]
+    """Share of the characters that were told right, by level; NaN where there were none."""
     matched: float
     """Share of pictures whose own caption fitted best; NaN where there were none."""
 
@@ -43,59 +45,89 @@ class Lesson(nn.Module):
         self.marks: MarksHead | None = None
         self._fine: torch.Tensor | None = None
         if losses.marks:
-            self.marks = MarksHead(network.config.vision_config.hidden_size, self._watch_stem())
+            levels = self._levels()
+            self.marks = MarksHead(levels["patches"][1], levels)
 
     def forward(self, batch: Batch) -> Answers:
         """One pass; the head of words only where it counts."""
         device = self.network.device
         nothing = torch.zeros((), device=device)
-        patches = None
+        patches = tokens = None
         if len(batch.pixels):
             patches = self.network.vision_tower(normalise(batch.pixels.to(device)))  # [N, P, D_vision]
+            if self.losses.text or self._asks("tokens"):
+                tokens = self.network.connector(patches)  # [N, T, D_text]
         text, wanted, got = nothing, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
         if self.losses.text and batch.counted:
-            text, wanted, got = self._words(batch.packed, patches)
+            text, wanted, got = self._words(batch.packed, patches, tokens)
         contrastive, matched = nothing, float("nan")
         if self.losses.contrastive and patches is not None and batch.captions is not None:
             contrastive, matched = self._pairs(batch, patches)
-        marks, characters = nothing, float("nan")
+        marks, characters = nothing, dict[str, float]()
         if self.marks is not None and patches is not None:
-            marks, characters = self.marks(patches, batch.targets, self._fine)
+            features = {"stem": self._fine, "patches": patches, "tokens": tokens}
+            marks, characters = self.marks({name: features[name] for name in self.marks.shapes}, batch.targets)
             self._fine = None
         return Answers(text, contrastive, marks, wanted, got, characters, matched)
 
-    def _watch_stem(self) -> int | None:
-        """Keep what the vision tower's stem makes on the way; returns its width, None where there is no stem."""
+    def _asks(self, level: str) -> bool:
+        return self.marks is not None and level in self.marks.shapes
+
+    def _levels(self) -> dict[str, tuple[int, int]]:
+        """Widths and sides of the features that characters are asked of.
+
+        Raises:
+            ConfigurationError: Tokens are asked for them that are no grid over the picture.
+        """
+        network, wanted = self.network, self.losses.marks_at
+        vision = network.config.vision_config
+        grid = int(vision.image_size) // int(vision.patch_size)
+        levels = {"patches": (int(vision.hidden_size), grid)}
+        if "stem" in wanted and self._watch_stem():
+            levels["stem"] = (int(vision.stem_channels[-1]), 2 * grid)
+        if "tokens" in wanted:
+            side = math.isqrt(network.config.image_seq_length)
+            if network.fusion is not None or side**2 != network.config.image_seq_length or grid % side:
+                raise ConfigurationError(
+                    "losses.marks_at has tokens, but this network's are no grid over the picture; take it out"
+                )
+            levels["tokens"] = (int(network.config.text_config.hidden_size), side)
+        return levels
+
+    def _watch_stem(self) -> bool:
+        """Keep what the vision tower's stem makes on the way; whether there is a stem."""
         stem = getattr(getattr(self.network.vision_tower.encoder, "embeddings", None), "patch_embedding", None)
         if not isinstance(stem, Stem):
-            return None
+            return False
 
         def keep(_: nn.Module, __: Any, made: torch.Tensor) -> None:
-            self._fine = made
+            self._fine = made.flatten(2).transpose(1, 2)  # [N, P_fine, D_fine]
 
         stem.fine.register_forward_hook(keep)
-        return int(self.network.config.vision_config.stem_channels[-1])
+        return True
 
-    def _words(self, packed: Packed, patches: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _words(
+        self, packed: Packed, patches: torch.Tensor | None, tokens: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         network = self.network
         if network.fusion is not None:
-            return self._words_beside(packed, patches)
+            return self._words_beside(packed, patches, tokens)
         ids, labels = packed.input_ids.to(network.device), packed.labels[:, 1:].to(network.device)
         embedded = network.get_input_embeddings()(ids)  # embedded here, for the head is needed only where it counts
-        if patches is not None:
+        if tokens is not None:
             mask = (ids == network.config.image_token_id).unsqueeze(-1)
-            embedded = embedded.masked_scatter(mask, network.connector(patches).to(embedded.dtype))
+            embedded = embedded.masked_scatter(mask, tokens.to(embedded.dtype))
         hidden = self._decode(packed, inputs_embeds=embedded)[:, :-1]
         counted = labels != IGNORED
         return _told(network.get_output_embeddings()(hidden[counted]), labels[counted])
 
     def _words_beside(
-        self, packed: Packed, patches: torch.Tensor | None
+        self, packed: Packed, patches: torch.Tensor | None, tokens: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `_words`, a row for each sample: what stands beside a row is seen by all of it."""
         network = self.network
         ids, labels = packed.unpack(int(network.config.text_config.pad_token_id))
-        outputs = None if patches is None else {"image": _encoded(patches, network.connector(patches))}
+        outputs = None if patches is None or tokens is None else {"image": _encoded(patches, tokens)}
         made = network(input_ids=ids.to(network.device), mm_encoder_outputs=outputs, use_cache=False)
         wanted = labels[:, 1:].to(network.device)
         counted = wanted != IGNORED

@@ -4,9 +4,7 @@ saved and which weights learn; steps, checks and resuming are `mmagent.train.tra
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
 import re
 import shutil
 from pathlib import Path
@@ -18,12 +16,14 @@ from torch import nn
 from mmagent.engine import load as engine
 from mmagent.engine.hub import HUB_ID
 from mmagent.errors import ConfigurationError
+from mmagent.evaluate.nano import model_hash
 from mmagent.train.encode import Encoder
+from mmagent.train.folder import replace
 from mmagent.train.foreign import ForeignLesson, TemplateEncoder
 from mmagent.train.lesson import Lesson
 from mmagent.train.network import find, is_ours
 from mmagent.train.recipe import Recipe
-from mmagent.train.trainer import Run, Watch, clear
+from mmagent.train.trainer import Run, Watch
 
 LARGE = 300_000_000
 """Parameters from which activations are computed twice rather than kept."""
@@ -63,16 +63,23 @@ def train_lora(
         StoreError: A checkpoint cannot be written; the last one is kept.
     """
     _check(recipe)
-    if not resume and os.environ.get("RANK", "0") == "0":
-        clear(out)
-    return LoraRun(recipe, out, watch or Watch(), workers, merge=merge, recompute=recompute).go(resume=resume)
+    made = LoraRun(recipe, out, watch or Watch(), workers, resume=resume, merge=merge, recompute=recompute)
+    return made.go()
 
 
 class LoraRun(Run):
     """A run in which adapters learn and nothing else does."""
 
     def __init__(
-        self, recipe: Recipe, out: Path, watch: Watch, workers: int, *, merge: bool, recompute: bool | None
+        self,
+        recipe: Recipe,
+        out: Path,
+        watch: Watch,
+        workers: int,
+        *,
+        resume: bool,
+        merge: bool,
+        recompute: bool | None,
     ) -> None:
         assert recipe.start is not None
         self.folder = _folder(recipe.start, out.parent)
@@ -80,7 +87,7 @@ class LoraRun(Run):
         self.merge, self.recompute = merge, recompute
         if not self.ours and multiprocessing.get_start_method() != "fork":
             workers = 0  # processors of other families cannot be sent to another process
-        super().__init__(recipe, out, watch, workers)
+        super().__init__(recipe, out, watch, workers, resume=resume)
         self.accelerator.register_save_state_pre_hook(self._keep_adapters)
         self.accelerator.register_load_state_pre_hook(self._load_adapters)
 
@@ -108,17 +115,24 @@ class LoraRun(Run):
         """The network and its loss; adapters alone require gradients."""
         return (Lesson if self.ours else ForeignLesson)(self.network, self.recipe.losses)
 
-    def go(self, *, resume: bool) -> Path:
+    def made_by(self) -> dict[str, Any]:
+        """Adapters fit the weights that they were learnt on alone."""
+        return super().made_by() | {"weights": model_hash(self.folder)}
+
+    def go(self) -> Path:
         """Train to the end and save the adapters and, where that is wanted, the merged model."""
-        super().go(resume=resume)
+        super().go()
         return self.save_merged() if self.merge else self.out / "adapter"
 
     def save_model(self) -> None:
         """Write the adapters: the average of their weights where there is one."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            with self._averaged():
-                self.adapted.save_pretrained(self.out / "adapter", save_embedding_layers=False)
+            part = self.out / "adapter.part"
+            with self.checkpoints.writing(part):
+                with self._averaged():
+                    self.adapted.save_pretrained(part, save_embedding_layers=False)
+                replace(part, self.out / "adapter")
         self.accelerator.wait_for_everyone()
 
     def save_merged(self) -> Path:
@@ -132,10 +146,12 @@ class LoraRun(Run):
         if self.ours:
             super().save_model()
         elif self.accelerator.is_main_process:
-            self.network.save_pretrained(folder)
-            copy_companions(self.folder, folder)
-            record = {"recipe": self.recipe.model_dump(mode="json"), "tokens": self.tokens}
-            (folder / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+            part = self.out / "model.part"
+            with self.checkpoints.writing(part):
+                self.network.save_pretrained(part)
+                copy_companions(self.folder, part)
+                self.write_record(part)
+                replace(part, folder)
         self.accelerator.wait_for_everyone()
         return folder
 
@@ -150,7 +166,10 @@ class LoraRun(Run):
         from safetensors.torch import load_file
 
         while models:  # what is left here would be loaded as a whole
-            self.accelerator.unwrap_model(models.pop()).load_state_dict(load_file(Path(folder) / _STATE), strict=False)
+            module, kept = self.accelerator.unwrap_model(models.pop()), load_file(Path(folder) / _STATE)
+            if kept.keys() != {name for name, parameter in module.named_parameters() if parameter.requires_grad}:
+                raise KeyError("adapters of other matrices")
+            module.load_state_dict(kept, strict=False)
 
 
 def add_adapters(network: Any, recipe: Recipe) -> Any:

@@ -6,13 +6,18 @@ which character stands there and which thing. The head is thrown away when the t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from mmagent.errors import ConfigurationError
 from mmagent.train.draw.products import SHAPES
 from mmagent.train.draw.strokes import COLORS
 from mmagent.train.sample import Mark, Shown
@@ -23,6 +28,9 @@ CHARACTERS = "".join(map(chr, range(33, 127)))
 BLANK = len(CHARACTERS)
 BLANK_WEIGHT = 0.02
 """Of cells without a character, which are most."""
+BLANKS = 7
+"""One cell of so many is asked for although nothing may stand there: no divisor of `ACROSS`, so none is left out."""
+_CLASSES = BLANK + 1
 _NAMES = (
     "small medium large red blue green yellow black white orange purple brown cyan pink grey "
     "circle square triangle star diamond cross heart moon"
@@ -64,45 +72,70 @@ class Targets:
 
 
 class MarksHead(nn.Module):
-    """Tells characters and things from the features of each patch, and characters from finer features, too.
+    """Tells which character stands in each cell, from features at several levels, and from patches which things.
 
     Args:
-        width: Of patches.
-        fine_width: Of features twice as many a side, where the tower has them (`mmagent.model.stem.Stem.fine`). There
-            one small head serves every place, so it learns what characters look like long before the patches do.
+        grid: Patches per side.
+        levels: By name: the width of the features, and how many there are a side. ``patches`` is one of them; others
+            are finer (`mmagent.model.stem.Stem.fine`, where one small head serves every place, so it learns what
+            characters look like long before the patches do), or coarser (the tokens that the decoder sees).
     """
 
-    def __init__(self, width: int, fine_width: int | None = None) -> None:
+    def __init__(self, grid: int, levels: Mapping[str, tuple[int, int]]) -> None:
         super().__init__()
-        self.cells = nn.Linear(width, DOWN * ACROSS * (BLANK + 1))
-        self.fine = None if fine_width is None else nn.Linear(fine_width, ACROSS // 2 * (BLANK + 1))
-        self.things = nn.Linear(width, len(WORDS))
-        weight = torch.ones(BLANK + 1)
-        weight[BLANK] = BLANK_WEIGHT
+        self.shapes = {name: (grid * DOWN // side, grid * ACROSS // side) for name, (_, side) in levels.items()}
+        self.cells = nn.ModuleDict(
+            {name: nn.Linear(width, math.prod(self.shapes[name]) * _CLASSES) for name, (width, _) in levels.items()}
+        )
+        self.things = nn.Linear(levels["patches"][0], len(WORDS))
+        weight = torch.ones(_CLASSES)
+        weight[BLANK] = BLANK_WEIGHT * BLANKS
         self.weight = nn.Buffer(weight, persistent=False)
 
     def forward(
-        self, patches: torch.Tensor, targets: Sequence[Targets], fine: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, float]:
-        """The loss of patches ``[N, P, D]``, row by row, and the share of characters told right from them.
+        self, features: Mapping[str, torch.Tensor], targets: Sequence[Targets]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of features ``[N, side * side, D]`` at each level, row by row, and the shares of characters right.
 
-        ``fine`` is ``[N, D_fine, 2 grid, 2 grid]``.
+        A share is not a number where nothing is printed.
         """
         known = [index for index, target in enumerate(targets) if target.known]
+        patches = features["patches"]
         if not known:
-            return patches.sum() * 0.0, float("nan")
-        seen = patches[known]
-        count, places, _ = seen.shape
-        grid = int(places**0.5)
-        wanted = torch.from_numpy(np.stack([targets[index].cells for index in known])).long().to(seen.device).flatten()
-        told = self.cells(seen).view(count, grid, grid, DOWN, ACROSS, BLANK + 1).permute(0, 1, 3, 2, 4, 5)
-        told = told.reshape(-1, BLANK + 1).float()
-        loss = F.cross_entropy(told, wanted, self.weight)
-        if self.fine is not None and fine is not None:
-            finely = self.fine(fine[known].permute(0, 2, 3, 1)).reshape(-1, BLANK + 1).float()
-            loss = loss + F.cross_entropy(finely, wanted, self.weight)
-        things = torch.from_numpy(np.stack([targets[index].things for index in known])).to(seen.device)
-        named = self.things(seen).view(count, grid, grid, -1).float()
-        loss = loss + 10 * F.binary_cross_entropy_with_logits(named, things.float())
-        printed = wanted != BLANK
-        return loss, float((told.argmax(-1) == wanted)[printed].float().mean())  # NaN where nothing is printed
+            return patches.sum() * 0.0, dict.fromkeys(self.shapes, float("nan"))
+        wanted = torch.from_numpy(np.stack([targets[index].cells for index in known])).long().to(patches.device)
+        cells = wanted[0].numel()
+        printed, wanted = wanted.flatten() != BLANK, wanted.flatten()
+        spread = torch.arange(cells, device=wanted.device) % BLANKS == 0  # the same in each picture
+        asked = (printed | spread.repeat(len(known))).nonzero().flatten()
+        loss, right = torch.zeros((), device=patches.device), {}
+        for name in self.shapes:
+            told = self._told(name, features[name][known])[asked].float()
+            loss = loss + F.cross_entropy(told, wanted[asked], self.weight)
+            right[name] = float((told.argmax(-1) == wanted[asked])[printed[asked]].float().mean())
+        things = torch.from_numpy(np.stack([targets[index].things for index in known])).to(patches.device)
+        named = self.things(patches[known]).view(things.shape).float()
+        return loss + 10 * F.binary_cross_entropy_with_logits(named, things.float()), right
+
+    @torch.no_grad()
+    def take(self, file: Path) -> None:
+        """Take over from another run what fits.
+
+        Raises:
+            ConfigurationError: There is nothing to take.
+        """
+        try:
+            kept = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise ConfigurationError(f"{file} cannot be read; train that recipe with losses.marks first") from error
+        for name, weight in self.named_parameters():
+            if name in kept and kept[name].shape == weight.shape:
+                weight.copy_(kept[name])
+
+    def _told(self, name: str, features: torch.Tensor) -> torch.Tensor:
+        """Scores of each class in each cell, cell by cell as in `Targets.cells`."""
+        down, across = self.shapes[name]
+        count, places, _ = features.shape
+        side = math.isqrt(places)
+        told: torch.Tensor = self.cells[name](features).view(count, side, side, down, across, _CLASSES)
+        return told.permute(0, 1, 3, 2, 4, 5).reshape(-1, _CLASSES)

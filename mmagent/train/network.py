@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig
 
-from mmagent.errors import ConfigurationError
+from mmagent.errors import ConfigurationError, ModelError
 from mmagent.model import MMAgentConfig, MMAgentForConditionalGeneration, StemVisionConfig
 from mmagent.model.tokenizer import train_tokenizer
+from mmagent.train.folder import remove, replace
 from mmagent.train.optimize import PARTS
 from mmagent.train.recipe import Part, Recipe, Shape
 from mmagent.train.stream import Mixture
@@ -35,7 +37,8 @@ def prepare(recipe: Recipe, out: Path, told: Told) -> tuple[MMAgentForConditiona
     torch.manual_seed(recipe.seed)
     network, tokenizer = _whole(recipe, out, told)
     for part, place in recipe.parts.items():
-        take_part(network, part, find(place, out.parent))
+        if part != "marks":
+            take_part(network, part, find(place, out.parent))
     return network, tokenizer
 
 
@@ -46,8 +49,7 @@ def _whole(recipe: Recipe, out: Path, told: Told) -> tuple[MMAgentForConditional
         return build(recipe.shape, tokenizer), tokenizer
     folder = find(recipe.start, out.parent)
     told(f"starting from {folder}")
-    old = MMAgentForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    old_tokenizer = AutoTokenizer.from_pretrained(folder)
+    old, old_tokenizer = _read(folder), AutoTokenizer.from_pretrained(folder)
     if recipe.shape is None:
         return old, old_tokenizer
     same_words = recipe.shape.vocab_size == len(old_tokenizer)
@@ -59,10 +61,31 @@ def _whole(recipe: Recipe, out: Path, told: Told) -> tuple[MMAgentForConditional
     return made, tokenizer
 
 
+def _read(folder: Path) -> MMAgentForConditionalGeneration:
+    if not is_ours(folder):
+        raise ConfigurationError(
+            f"{folder} holds a network of another family; the stage lora adapts those, the others train mmagent's own"
+        )
+    try:
+        return MMAgentForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    except Exception as error:  # transformers and safetensors raise anything on files that do not fit
+        raise ModelError(
+            f"the model in {folder} cannot be loaded; is it whole? take it from its source again"
+        ) from error
+
+
 def _vocabulary(recipe: Recipe, shape: Shape, out: Path, told: Told) -> Any:
-    kept = out / "tokenizer"
-    if not (kept / "tokenizer.json").is_file():
-        build_tokenizer(recipe, shape, told).save_pretrained(kept)
+    """The vocabulary of the run, learnt at its first start, and again where what it is learnt from has changed."""
+    kept, part = out / "tokenizer", out / "tokenizer.part"
+    made_by = json.dumps(
+        [recipe.seed, shape.vocab_size, shape.vocabulary_samples, recipe.model_dump(mode="json")["data"]]
+    )
+    record = kept / "made_by.json"
+    if not record.is_file() or record.read_text(encoding="utf-8") != made_by:
+        remove(part)
+        build_tokenizer(recipe, shape, told).save_pretrained(part)
+        (part / record.name).write_text(made_by, encoding="utf-8")
+        replace(part, kept)
     return AutoTokenizer.from_pretrained(kept)
 
 
@@ -162,9 +185,10 @@ def take_part(made: MMAgentForConditionalGeneration, part: Part, folder: Path) -
 
     Raises:
         ConfigurationError: That model has no such part, or one of other sizes.
+        ModelError: It cannot be loaded.
     """
     prefixes = tuple(prefix.removeprefix("network.") for prefix in PARTS[part] if prefix.startswith("network."))
-    other = dict(MMAgentForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).named_parameters())
+    other = dict(_read(folder).named_parameters())
     for name, weight in made.named_parameters():
         if not name.startswith(prefixes):
             continue
@@ -204,5 +228,5 @@ def is_ours(folder: Path) -> bool:
     """Whether a model's directory holds a network of mmagent's own."""
     try:
         return isinstance(AutoConfig.from_pretrained(folder), MMAgentConfig)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{folder} holds no model that can be read: {error}") from error
+    except Exception as error:  # transformers raises anything on a configuration that is damaged
+        raise ConfigurationError(f"{folder} holds no model that can be read: its config.json is damaged") from error

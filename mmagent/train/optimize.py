@@ -80,11 +80,13 @@ class Average:
                 parameter.copy_(self.weights[name])
                 self.weights[name] = kept
 
-    def state_dict(self) -> dict[str, object]:
-        """For a checkpoint."""
-        return {"count": self.count, "weights": self.weights}
+    @torch.no_grad()
+    def load(self, count: int, weights: dict[str, torch.Tensor]) -> None:
+        """Take up an average that was kept, where these weights are.
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """From a checkpoint."""
-        self.count = int(state["count"])  # type: ignore[call-overload]
-        self.weights = dict(state["weights"])  # type: ignore[call-overload]
+        Raises:
+            KeyError: It is of other weights.
+        """
+        self.count = count
+        for name, weight in self.weights.items():
+            weight.copy_(weights[name])

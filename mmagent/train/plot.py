@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from xml.sax.saxutils import escape
 
-from mmagent.errors import NotFound
+from mmagent.errors import ConfigurationError, NotFound
 
 Point: TypeAlias = tuple[float, float]
 """Tokens, and a figure."""
@@ -51,10 +51,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise NotFound(f"there is no {path}; give the folder of a run, e.g. runs/nano")
     kept: dict[bool, list[dict[str, Any]]] = {True: [], False: []}  # checks, and steps
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        found = _parsed(line)
-        if found is None:
-            continue
+    for found in lines(path):
         same = kept[any(key.startswith(RIGHT) for key in found)]
         while same and same[-1]["step"] >= found["step"]:
             same.pop()
@@ -67,12 +64,16 @@ def draw(folders: Sequence[Path], out: Path) -> Path:
 
     Raises:
         NotFound: A folder is of no run.
+        ConfigurationError: The file cannot be written.
     """
     runs = {_name(folder, folders): read_metrics(folder) for folder in folders}
     part = out.with_name(out.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(curves(runs), encoding="utf-8")
-    part.replace(out)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(curves(runs), encoding="utf-8")
+        part.replace(out)
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be written ({error.strerror}); choose another file") from error
     return out
 
 
@@ -104,13 +105,21 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
     return result
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
-    """A line; None of one that was cut off, or is of something else."""
-    try:
-        found = json.loads(line)
-        return found if {"step", "tokens"} <= found.keys() else None
-    except (ValueError, AttributeError):
-        return None
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, figures that are numbers; one that was cut off, or is of something else, is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            figures = {name: value for name, value in json.loads(line).items() if _is_number(value)}
+        except (ValueError, AttributeError, RecursionError):
+            continue
+        if {"step", "tokens"} <= figures.keys():
+            found.append(figures)
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _name(folder: Path, folders: Sequence[Path]) -> str:

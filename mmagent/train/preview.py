@@ -138,7 +138,10 @@ def make_encoder(recipe: Recipe, runs: Path, told: Told) -> Encoder:
             return Encoder(tokenizer, config.image_seq_length, side, side // config.vision_config.patch_size)
     shape = shape or Shape.model_validate({})
     shape = shape.model_copy(update={"vocabulary_samples": min(VOCABULARY_SAMPLES, shape.vocabulary_samples)})
-    told(f"no model of {recipe.name} is there yet: tokens are counted by a vocabulary of {VOCABULARY_SAMPLES} samples")
+    if recipe.stage == "lora":
+        told(f"{recipe.start} may be of another family: this shows the rows; its own template and tokens differ")
+    count = shape.vocabulary_samples
+    told(f"no model of mmagent's own is there for {recipe.name}: tokens are counted by a vocabulary of {count} samples")
     grid = shape.vision.image_side // 2 ** (len(shape.vision.stem_channels) + 1)
     tokenizer = build_tokenizer(recipe, shape, lambda line: None)
     return Encoder(tokenizer, (grid // shape.downsample) ** 2, shape.vision.image_side, grid)

@@ -9,7 +9,7 @@ import difflib
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,7 +23,7 @@ MAX_FILE = 1 << 20
 
 
 class _Fields(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Vision(_Fields):
@@ -31,10 +31,17 @@ class Vision(_Fields):
 
     image_side: int = Field(default=384, ge=16, le=2048)
     """Pixels per side that a picture is squeezed to."""
-    stem_channels: list[int] = [32, 64, 128]
-    width: int = Field(default=192, ge=8)
+    stem_channels: list[Annotated[int, Field(gt=0, multiple_of=8)]] = Field(default=[32, 64, 128], min_length=1)
+    """Of each convolution but the last; each halves the sides, so a patch has 2 to the power of their number + 1."""
+    width: int = Field(default=192, ge=8, multiple_of=8)
     layers: int = Field(default=3, ge=1)
     heads: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Vision:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
 
 
 class Shape(_Fields):
@@ -56,6 +63,17 @@ class Shape(_Fields):
     fusion: Literal["early", "cross_attention", "late"] = "early"
     projection: int | None = Field(default=128, ge=8)
     """Width of the contrastive embeddings; none for a network without contrastive head."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Shape:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is no multiple of 2 * heads ({2 * self.heads})")
+        if self.heads % self.key_value_heads:
+            raise ValueError(f"heads {self.heads} is no multiple of key_value_heads {self.key_value_heads}; set both")
+        token = 2 ** (len(self.vision.stem_channels) + 1) * self.downsample
+        if self.vision.image_side % token:
+            raise ValueError(f"vision.image_side must be a multiple of {token}, the pixels of a token a side")
+        return self
 
 
 class Source(_Fields):
@@ -81,6 +99,8 @@ class Losses(_Fields):
     """Of pictures and their captions, over the pictures of a batch."""
     marks: float = Field(default=0.0, ge=0)
     """Characters and things at their places, told by the vision tower through a head that is not saved."""
+    marks_at: list[Literal["stem", "patches", "tokens"]] = ["stem", "patches"]
+    """Where characters are asked for: in the tower's stem, its patches, and the tokens that the decoder sees."""
 
 
 class Lora(_Fields):
@@ -95,27 +115,31 @@ class Lora(_Fields):
 class Recipe(_Fields):
     """Everything that decides what a run makes."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    """Of the run's folder, too: letters, digits, dots, dashes and underscores."""
     about: str = ""
     stage: Stage
     start: str | None = None
     """A model's directory, ``nano``, or the name of a recipe whose run lies beside this one's; None builds `shape`."""
     shape: Shape | None = None
     """With `start`: what the network becomes; its weights are taken over where names and sizes agree."""
-    parts: dict[Part, str] = {}
-    """Parts that are taken from other models' directories or recipes: a vision tower trained elsewhere, say."""
+    parts: dict[Part | Literal["marks"], str] = {}
+    """Parts that are taken from other models' directories or recipes: a vision tower trained elsewhere, say.
+
+    ``marks`` is the head that asks what stands where, of another recipe's run.
+    """
     data: list[Source] = Field(min_length=1)
-    train: list[Part] = ["vision", "connector", "decoder", "contrastive"]
+    train: list[Part] = Field(default=["vision", "connector", "decoder", "contrastive"], min_length=1)
     """Parts that learn; the others stay as they are."""
     losses: Losses = Losses()
     lora: Lora | None = None
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     steps: int = Field(ge=1)
     tokens_per_step: int = Field(default=8192, ge=64)
-    """Tokens of one optimizer step, over all processes; a sample more where it does not come out even."""
+    """Tokens of one optimizer step at most, over all processes."""
     tokens_per_batch: int = Field(default=4096, ge=64)
-    """Tokens that are held in memory at once; the gradients of a step's batches are added up."""
+    """Tokens that are held in memory at once, about; the gradients of a step's batches are added up."""
     max_tokens: int = Field(default=2048, ge=16)
     """Longer samples are left out, and counted."""
 
@@ -145,6 +169,10 @@ class Recipe(_Fields):
             raise ValueError("give start (weights to go on from) or shape (a network to build)")
         if (self.stage == "lora") != (self.lora is not None):
             raise ValueError("the stage lora and the field lora belong together")
+        if not (self.losses.text or self.losses.contrastive or self.losses.marks):
+            raise ValueError("nothing is asked: all weights of losses are 0")
+        if self.losses.contrastive and self.shape and self.shape.projection is None:
+            raise ValueError("losses.contrastive needs shape.projection, the width of the embeddings")
         return self
 
 
@@ -174,12 +202,16 @@ def load(name_or_path: str, **changes: Any) -> Recipe:
     elif name_or_path in names():
         text = files("mmagent.train.recipes").joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
     else:
+        near = f"{name_or_path}.yaml" if Path(f"{name_or_path}.yaml").is_file() else None
+        near = near or next(iter(difflib.get_close_matches(name_or_path, names(), 1)), None)
+        hint = f"did you mean {near!r}? " if near else ""
         raise ConfigurationError(
-            f"there is no recipe {name_or_path!r}; choose one of: {', '.join(names())}, or give the path of a YAML file"
+            f"there is no recipe {name_or_path!r}; {hint}choose one of: {', '.join(names())}, or give the path of a "
+            "YAML file"
         )
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigurationError(f"{name_or_path} is no YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigurationError(f"{name_or_path} has no fields; docs/train.md shows a recipe")

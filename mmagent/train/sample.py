@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from PIL import Image
+from pydantic import Field
 
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+OnBadRow: TypeAlias = Literal["stop", "skip"]
+"""Types of sources' options: what a recipe gives is checked by them."""
 Message: TypeAlias = dict[str, Any]
 Tool: TypeAlias = dict[str, Any]
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the picture."""
-Draw: TypeAlias = "Callable[[random.Random], Sample]"
-"""A source: a function of the dice alone, so that a run that was interrupted goes on as it was."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Sample:
     messages: list[Message]
     tools: list[Tool] = field(default_factory=list)
     pictures: list[Shown] = field(default_factory=list)
+
+
+Draw: TypeAlias = Callable[[random.Random], Sample]
+"""A source: a function of the dice alone, so that a run that was interrupted goes on as it was."""
 
 
 def user(text: str, images: int = 0) -> Message:

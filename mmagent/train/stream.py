@@ -6,11 +6,12 @@ Step ``n`` is a function of recipe, process and ``n``, so a run that was interru
 from __future__ import annotations
 
 import logging
+import math
 import random
 
 import torch
 
-from mmagent.errors import ConfigurationError
+from mmagent.errors import ConfigurationError, MMAgentError
 from mmagent.train.encode import Batch, Encoder, Example
 from mmagent.train.recipe import Recipe
 from mmagent.train.sample import Draw, Sample
@@ -59,7 +60,7 @@ def _make(name: str, options: dict[str, object], on_bad_row: str) -> Draw:
     return make_source(name, dict(options))
 
 
-class Stream(torch.utils.data.Dataset[list[Batch]]):
+class Stream(torch.utils.data.Dataset[list[Batch] | MMAgentError]):
     """Optimizer steps of one process.
 
     Args:
@@ -67,31 +68,55 @@ class Stream(torch.utils.data.Dataset[list[Batch]]):
         encoder: Makes tensors of it.
         rank: Which of the processes this is.
         processes: How many there are; they share a step's tokens.
+        mixture: The recipe's sources, where somebody has made them already.
     """
 
-    def __init__(self, recipe: Recipe, encoder: Encoder, rank: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self, recipe: Recipe, encoder: Encoder, rank: int = 0, processes: int = 1, mixture: Mixture | None = None
+    ) -> None:
         self.recipe, self.encoder, self.rank, self.processes = recipe, encoder, rank, processes
-        self._mixture: Mixture | None = None
+        self.mixture = mixture or Mixture(recipe)
 
     def __len__(self) -> int:
         return self.recipe.steps
 
-    def __getitem__(self, step: int) -> list[Batch]:
-        if self._mixture is None:  # made where it is used: files are read once, in the loader's own process
-            self._mixture = Mixture(self.recipe)
+    def __getitem__(self, step: int) -> list[Batch] | MMAgentError:
+        """The batches of a step; an error is a value: raised, a loader's process would wrap it in its traceback."""
+        try:
+            return self.draw(step)
+        except MMAgentError as error:
+            return error
+
+    def draw(self, step: int) -> list[Batch]:
+        """The batches of a step.
+
+        Raises:
+            ConfigurationError: There is nothing to draw.
+            InputError: A row of a file cannot be read.
+        """
         rng = random.Random(f"{self.recipe.seed} {step} {self.rank}")
-        batches: list[Batch] = []
-        group: list[Example] = []
-        held = total = 0
-        while total < self.recipe.tokens_per_step / self.processes:
+        drawn: list[Example] = []
+        total, wanted = 0, self.recipe.tokens_per_step / self.processes
+        while total < wanted:
             example = self.example(rng, step)
+            if drawn and total + len(example.row.ids) > wanted:
+                break
+            drawn.append(example)
+            total += len(example.row.ids)
+        return [self.encoder.collate(group) for group in self._grouped(drawn, total)]
+
+    def _grouped(self, drawn: list[Example], total: int) -> list[list[Example]]:
+        """Batches of about equally many tokens: pictures of a small one would have few others to be told from."""
+        count = math.ceil(total / self.recipe.tokens_per_batch)
+        groups: list[list[Example]] = [[]]
+        done = 0
+        for example in drawn:
             size = len(example.row.ids)
-            if group and held + size > self.recipe.tokens_per_batch:
-                batches.append(self.encoder.collate(group))
-                group, held = [], 0
-            group.append(example)
-            held, total = held + size, total + size
-        return [*batches, self.encoder.collate(group)]
+            if groups[-1] and done + size / 2 > total / count * len(groups):
+                groups.append([])
+            groups[-1].append(example)
+            done += size
+        return groups
 
     def example(self, rng: random.Random, step: int) -> Example:
         """The next sample that is not too long.
@@ -99,9 +124,8 @@ class Stream(torch.utils.data.Dataset[list[Batch]]):
         Raises:
             ConfigurationError: Many in a row were too long.
         """
-        mixture = self._mixture or Mixture(self.recipe)
         for _ in range(TRIES):
-            source, sample = mixture.draw(rng, step)
+            source, sample = self.mixture.draw(rng, step)
             example = self.encoder.encode(sample, source)
             if len(example.row.ids) <= self.recipe.max_tokens:
                 return example

@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import random
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -19,19 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
-from mmagent.errors import ConfigurationError, ModelError
+from mmagent.errors import ConfigurationError, MMAgentError, ModelError
 from mmagent.evaluate.nano import machine
 from mmagent.model.processor import build_processor
 from mmagent.train.checkpoints import Checkpoints
 from mmagent.train.encode import Batch, Encoder
+from mmagent.train.folder import MARKS, claim, clear, replace
 from mmagent.train.format import fingerprint
 from mmagent.train.lesson import Answers, Lesson
-from mmagent.train.network import prepare
+from mmagent.train.network import find, prepare
 from mmagent.train.optimize import Average, freeze, optimizers, schedule
 from mmagent.train.packing import register
+from mmagent.train.plot import lines
 from mmagent.train.recipe import Recipe
-from mmagent.train.stream import Stream
+from mmagent.train.stream import Mixture, Stream
 
 LOG_EVERY = 10
 """Steps."""
@@ -82,28 +83,23 @@ def train(recipe: Recipe, out: Path, *, resume: bool = True, watch: Watch | None
         ModelError: The loss is not a number; the last good checkpoint is kept.
         StoreError: A checkpoint cannot be written; the last one is kept.
     """
-    if not resume and os.environ.get("RANK", "0") == "0":
-        clear(out)
-    return Run(recipe, out, watch or Watch(), workers).go(resume=resume)
-
-
-def clear(out: Path) -> None:
-    """Remove what an earlier run left that a later one would go on with; its model stays until the new one is there."""
-    for name in ("checkpoints", "tokenizer"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    (out / "metrics.jsonl").unlink(missing_ok=True)
+    return Run(recipe, out, watch or Watch(), workers, resume=resume).go()
 
 
 class Run:
     """The state of a run between steps."""
 
-    def __init__(self, recipe: Recipe, out: Path, watch: Watch, workers: int) -> None:
+    def __init__(self, recipe: Recipe, out: Path, watch: Watch, workers: int, *, resume: bool = True) -> None:
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
-        self.recipe, self.out, self.watch, self.workers = recipe, out, watch, workers
+        self.recipe, self.out, self.watch, self.workers, self.resume = recipe, out, watch, workers, resume
         self.accelerator = _accelerator(recipe)
-        out.mkdir(parents=True, exist_ok=True)
+        claim(out)
+        self.checkpoints = Checkpoints(out / "checkpoints", self.made_by())
+        if resume:
+            self.checkpoints.agree()
+        self.mixture = Mixture(recipe)  # what is wrong with its sources is said before anything takes time
         with self.accelerator.main_process_first():  # it learns the vocabulary, the others read it
             self.network, self.tokenizer = self.begin()
         self.encoder = self.make_encoder()
@@ -112,9 +108,6 @@ class Run:
         self.lesson, *self.optimizers = self.accelerator.prepare(lesson, *made)
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.average = Average(self.bare, recipe.ema) if recipe.ema else None
-        if self.average:
-            self.accelerator.register_for_checkpointing(self.average)
-        self.checkpoints = Checkpoints(out / "checkpoints", _made_by(recipe))
         self.tokens = 0
         self.running: dict[str, float] = {}
 
@@ -123,6 +116,12 @@ class Run:
         """The lesson without what wraps it for many processes."""
         lesson: Lesson = self.accelerator.unwrap_model(self.lesson)
         return lesson
+
+    def made_by(self) -> dict[str, Any]:
+        """What a checkpoint must agree with, defaults left out; how often is looked and saved may change."""
+        free = {"about", "steps", "check_every", "check_samples", "save_every", "on_bad_row"}
+        fields = self.recipe.model_dump(mode="json", exclude_defaults=True)
+        return {key: value for key, value in fields.items() if key not in free}
 
     def begin(self) -> tuple[Any, Any]:
         """The network and the tokenizer at step 0."""
@@ -139,15 +138,27 @@ class Run:
     def make_lesson(self) -> Lesson:
         """The network and its losses; what does not learn requires no gradient."""
         lesson = Lesson(self.network, self.recipe.losses)
+        if lesson.marks and (place := self.recipe.parts.get("marks")):
+            lesson.marks.take(find(place, self.out.parent).with_name(MARKS))
         freeze(lesson, self.recipe.train)
         return lesson
 
-    def go(self, *, resume: bool) -> Path:
-        """Train to the end and save the model."""
-        first = 0
-        if resume:
-            first, state = self.checkpoints.load(self.accelerator)
-            self.tokens, self.running = state.get("tokens", 0), state.get("running", {})
+    def go(self) -> Path:
+        """Train to the end and save the model.
+
+        Raises:
+            ConfigurationError: It is further already than it is to go.
+        """
+        if self.accelerator.is_main_process and not self.resume:
+            clear(self.out)
+        self.accelerator.wait_for_everyone()
+        first, state = self.checkpoints.load(self.accelerator, self.average)
+        self.tokens, self.running = state.get("tokens", 0), state.get("running", {})
+        if first > self.recipe.steps:
+            raise ConfigurationError(
+                f"{self.out} is at step {first} already, of {self.recipe.steps}; give more steps, or start afresh with "
+                "--fresh"
+            )
         if self.accelerator.is_main_process:
             self._forget_after(first)
         size = sum(p.numel() for p in self.network.parameters())
@@ -160,12 +171,15 @@ class Run:
     def steps(self, first: int) -> None:
         """All steps from ``first``."""
         recipe, accelerator = self.recipe, self.accelerator
-        stream = Stream(recipe, self.encoder, accelerator.process_index, accelerator.num_processes)
+        stream = Stream(recipe, self.encoder, accelerator.process_index, accelerator.num_processes, self.mixture)
         ahead: dict[str, Any] = {"num_workers": self.workers, "prefetch_factor": 3} if self.workers else {}
         left = torch.utils.data.Subset(stream, range(first, recipe.steps))
-        loader: Any = torch.utils.data.DataLoader(left, batch_size=None, **ahead)
+        apart = torch.Generator()  # the loader's own dice, so that those of dropout go on as they were saved
+        loader: Any = torch.utils.data.DataLoader(left, batch_size=None, generator=apart, **ahead)
         since, learnt = time.monotonic(), self.tokens
         for step, batches in enumerate(loader, first):
+            if isinstance(batches, MMAgentError):
+                raise batches
             self.follow(self.step(step, batches))
             if (step + 1) % LOG_EVERY == 0 or step + 1 == recipe.steps:
                 speed = (self.tokens - learnt) / (time.monotonic() - since)
@@ -175,7 +189,9 @@ class Run:
             if (step + 1) % recipe.check_every == 0:
                 self.log(step + 1, self.check(), self.watch.checked)
             if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-                self.checkpoints.save(accelerator, step + 1, {"tokens": self.tokens, "running": self.running})
+                self._must_be_numbers(step)
+                state = {"tokens": self.tokens, "running": self.running}
+                self.checkpoints.save(accelerator, step + 1, state, self.average)
                 self.save_model()
 
     def step(self, step: int, batches: list[Batch]) -> dict[str, float]:
@@ -185,22 +201,21 @@ class Run:
             ModelError: The loss is not a number; no weight was changed.
         """
         accelerator, losses = self.accelerator, self.recipe.losses
-        mine = [(batch.counted, sum(batch.packed.lengths), batch.marked) for batch in batches]
+        mine = [(batch.counted, sum(batch.packed.lengths), batch.marked, len(batch.captioned)) for batch in batches]
         summed = torch.tensor(mine, device=accelerator.device).sum(0)
-        counted, tokens, marked = accelerator.reduce(summed, "sum").tolist()
+        counted, tokens, marked, captioned = accelerator.reduce(summed, "sum").tolist()
         figures: dict[str, list[float]] = defaultdict(list)
         for index, batch in enumerate(batches):
             last = index + 1 == len(batches)
             with accelerator.no_sync(self.lesson) if not last else accelerator.autocast():
                 with accelerator.autocast():
                     answers = self.lesson(batch)
-                    loss = losses.text * answers.text * accelerator.num_processes / max(1, counted)
-                    share = (
-                        batch.marked * accelerator.num_processes / max(1, marked)
-                    )  # so that it does not matter how a step is cut into batches
-                    loss = loss + losses.contrastive * answers.contrastive / len(batches)
-                    loss = loss + losses.marks * answers.marks * share
-                    if accelerator.num_processes > 1:  # each process must use every weight, or they wait for each other
+                    many = accelerator.num_processes  # what follows does not depend on how a step is cut into batches
+                    loss = losses.text * answers.text * many / max(1, counted)
+                    share = len(batch.captioned) * many / max(1, captioned)
+                    loss = loss + losses.contrastive * answers.contrastive * share
+                    loss = loss + losses.marks * answers.marks * batch.marked * many / max(1, marked)
+                    if many > 1:  # each process must use every weight, or they wait for each other
                         loss = loss + 0.0 * sum(p.sum() for p in self.bare.parameters() if p.requires_grad)
                 self._must_be_a_number(loss.item(), f"loss of step {step}, batch {index}", [batch])
                 accelerator.backward(loss)
@@ -220,15 +235,25 @@ class Run:
         return means | {"gradient": norm}
 
     def _must_be_a_number(self, value: float, what: str, batches: list[Batch]) -> None:
-        if math.isfinite(value):
-            return
+        if not math.isfinite(value):
+            drawn = ", ".join(sorted({name for batch in batches for name in batch.sources}))
+            raise self._diverged(f"the {what} (samples of {drawn}) is not a number")
+
+    def _must_be_numbers(self, step: int) -> None:
+        """No checkpoint is good whose weights are not."""
+        for name, weight in self.bare.named_parameters():
+            if not weight.isfinite().all():
+                raise self._diverged(f"{name} after step {step} is not all numbers")
+
+    def _diverged(self, what: str) -> ModelError:
         steps = self.checkpoints.steps()
-        kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "no checkpoint was written yet"
-        drawn = ", ".join(sorted({name for batch in batches for name in batch.sources}))
-        raise ModelError(
-            f"the {what} (samples of {drawn}) is not a number; {kept}; lower matrix_lr and other_lr, or look at these "
-            "samples with: mmagent train preview"
-        )
+        kept = "no checkpoint was written yet; lower matrix_lr and other_lr"
+        if steps:
+            kept = (
+                f"the checkpoint of step {steps[-1]} is kept; go on from its model in another folder with lower rates: "
+                f"--start {self.out / 'model'} --out ... --set matrix_lr=... --set other_lr=..."
+            )
+        return ModelError(f"{what}; {kept}, or look at the samples with: mmagent train preview")
 
     def follow(self, figures: dict[str, float]) -> None:
         """Keep running means."""
@@ -243,7 +268,7 @@ class Run:
         On fresh samples: the same at every check, none of which training draws.
         """
         rng = random.Random(f"{self.recipe.seed} check")
-        stream = Stream(self.recipe, self.encoder)
+        stream = Stream(self.recipe, self.encoder, mixture=self.mixture)
         right: dict[str, list[float]] = defaultdict(list)
         self.bare.eval()
         with self._averaged(), torch.no_grad(), self.accelerator.autocast():
@@ -251,9 +276,9 @@ class Run:
                 example = stream.example(rng, self.recipe.steps - 1)
                 answers = self.bare(self.encoder.collate([example]))
                 right[example.source] += _messages_right(answers, self.encoder.end)
-                for name, value in (("characters", answers.characters),):
-                    if math.isfinite(value):
-                        right[name].append(value)
+                for level, share in answers.characters.items():
+                    if math.isfinite(share):
+                        right[f"characters {level}"].append(share)
         self.bare.train()
         return {f"right {name}": sum(values) / len(values) for name, values in sorted(right.items()) if values}
 
@@ -274,19 +299,19 @@ class Run:
 
     def _forget_after(self, step: int) -> None:
         """Leave in ``metrics.jsonl`` what was logged up to a step: what comes after it is logged again."""
-        path = self.out / "metrics.jsonl"
-        kept = [line for line in _lines(path) if line["step"] <= step]
+        path, part = self.out / "metrics.jsonl", self.out / "metrics.part"
         if path.exists():
-            part = self.out / "metrics.part"
-            part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            part.replace(path)
+            with self.checkpoints.writing(part):
+                kept = [line for line in lines(path) if line["step"] <= step]
+                part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+                part.replace(path)
 
     def log(self, step: int, figures: dict[str, float], tell: Callable[[Progress], None]) -> None:
         """A line of ``metrics.jsonl``, and word to whoever watches."""
         if not self.accelerator.is_main_process:
             return
         rounded = {name: float(f"{value:.4g}") for name, value in figures.items()}
-        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with self.checkpoints.writing(), (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "tokens": self.tokens, **rounded}) + "\n")
         tell(Progress(step, self.recipe.steps, self.tokens, rounded))
 
@@ -294,34 +319,29 @@ class Run:
         """Write the model as it is: the average of the weights where there is one, in bfloat16, in shards of 15 MB."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            part, folder = self.out / "model.part", self.out / "model"
-            with self._averaged():
-                state = {n: t.detach().to("cpu", torch.bfloat16) for n, t in self.network.state_dict().items()}
-                dtype, self.network.config.dtype = self.network.config.dtype, torch.bfloat16
-                self.network.save_pretrained(part, state_dict=state, max_shard_size="15MB")
-                self.network.config.dtype = dtype
-            build_processor(self.tokenizer, self.network.config).save_pretrained(part)
-            record = {"recipe": self.recipe.model_dump(mode="json"), "tokens": self.tokens}
-            record |= {"format": fingerprint(), "machine": machine()}
-            (part / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-            old = self.out / "model.old"
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                folder.rename(old)
-            part.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            part, network = self.out / "model.part", self.network
+            with self.checkpoints.writing(part):
+                with self._averaged():
+                    tied = set(network.all_tied_weights_keys)
+                    whole = {name: t for name, t in network.state_dict().items() if name not in tied}
+                    state = {name: t.detach().to("cpu", torch.bfloat16) for name, t in whole.items()}
+                    dtype, network.config.dtype = network.config.dtype, torch.bfloat16
+                    network.save_pretrained(part, state_dict=state, max_shard_size="15MB")
+                    network.config.dtype = dtype
+                    if self.bare.marks:
+                        save_file(self.bare.marks.state_dict(), part / MARKS)
+                build_processor(self.tokenizer, network.config).save_pretrained(part)
+                self.write_record(part)
+                if self.bare.marks:
+                    (part / MARKS).replace(self.out / MARKS)  # beside the model: it is no part of it
+                replace(part, self.out / "model")
         self.accelerator.wait_for_everyone()
 
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log, but for one that was cut off."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+    def write_record(self, folder: Path) -> None:
+        """Write down beside a model what made it."""
+        record = {"recipe": self.recipe.model_dump(mode="json"), "tokens": self.tokens}
+        record |= {"format": fingerprint(), "machine": machine()}
+        (folder / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def _note(figures: dict[str, list[float]], answers: Answers, losses: Any) -> None:
@@ -330,9 +350,10 @@ def _note(figures: dict[str, list[float]], answers: Answers, losses: Any) -> Non
     if losses.contrastive and math.isfinite(answers.matched):
         figures["contrastive"].append(answers.contrastive.item())
         figures["matched"].append(answers.matched)
-    if losses.marks and math.isfinite(answers.characters):
+    if losses.marks and any(map(math.isfinite, answers.characters.values())):
         figures["marks"].append(answers.marks.item())
-        figures["characters"].append(answers.characters)
+        for level, share in answers.characters.items():
+            figures[f"characters {level}"].append(share)
 
 
 def _messages_right(answers: Answers, end: int) -> list[float]:
@@ -341,20 +362,20 @@ def _messages_right(answers: Answers, end: int) -> list[float]:
     return [float((answers.wanted[a:b] == answers.got[a:b]).all()) for a, b in spans]
 
 
-def _made_by(recipe: Recipe) -> dict[str, Any]:
-    """What a checkpoint must agree with; how often is looked and saved may change."""
-    free = {"about", "steps", "check_every", "check_samples", "save_every", "on_bad_row"}
-    return {key: value for key, value in recipe.model_dump(mode="json").items() if key not in free}
-
-
 def _accelerator(recipe: Recipe) -> Any:
     try:
         from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
+        from accelerate.state import AcceleratorState, DistributedType
     except ImportError as error:
         raise ConfigurationError("training needs accelerate; install it with: pip install 'mmagent[train]'") from error
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it tells of tied weights at each checkpoint
     if AcceleratorState._shared_state:  # of a run before in this process, whose precision may have been another
         AcceleratorState._reset_state()
     has_device = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return Accelerator(mixed_precision="bf16" if recipe.precision == "bf16" else "no", cpu=not has_device)
+    made = Accelerator(mixed_precision="bf16" if recipe.precision == "bf16" else "no", cpu=not has_device)
+    if made.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        raise ConfigurationError(
+            f"training cannot be spread by {made.distributed_type.value}: Muon and the average of the weights need "
+            "whole matrices; launch it with --multi_gpu, which keeps the network on each device"
+        )
+    return made

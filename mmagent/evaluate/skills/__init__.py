@@ -45,6 +45,8 @@ class Score:
     """Of a figure that is no share: ``s``."""
     wrong: tuple[str, ...] = field(default=(), compare=False)
     """Some of what went wrong, a line each: question, answer, what was wanted."""
+    note: str = field(default="", compare=False)
+    """What else must be known to read the figure."""
 
     @property
     def share(self) -> float:

@@ -6,13 +6,13 @@ Beside that stand questions that it can answer, of which it must not say so.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from mmagent.chat.local import LocalModel
-from mmagent.evaluate.ask import Asker
+from mmagent.evaluate.ask import Asker, Reply, replied
 from mmagent.evaluate.skills import Score, Told
 from mmagent.evaluate.skills.shop import SHOWN
 from mmagent.train.draw.pictures import COLORS, PRODUCTS
@@ -29,6 +29,8 @@ COUNT = 200
 DATA = Path("../shared/data")
 FOLDERS = ("photos_coral", "photos_misc_qa", "video_qwen_demo")
 """Photographs and films of the open world."""
+REDRAWS = 100
+"""Of a question that was put before."""
 FRAMES = 4
 """Of a film, how many pictures are asked about."""
 _PICTURES, _FILMS = (".jpg", ".png", ".bmp"), (".mp4",)
@@ -41,32 +43,55 @@ def beyond(model: LocalModel, *, count: int | None = None, seed: int = 0, told: 
     count = COUNT if count is None else count
     rng = random.Random(f"beyond {seed}")
     photos = real_photos(DATA)
-    kinds: list[str] = [("photo", *TEXT_KINDS)[0 if index % 2 else 1 + index // 2 % 4] for index in range(count)]
-    asked: list[tuple[str, Sample]] = []
-    for index, kind in enumerate(kinds):
-        image: Shown | None = None
-        if kind == "photo":
-            image = Shown(photos[index // 2 % len(photos)]() if photos else picture(rng))
-        asked.append((kind, conversation(rng, question(rng, kind, held_out=True), image)))
+    asked = draw(rng, count, photos)
     inside = [("not beyond", within(rng)) for _ in range(max(1, count // 4))]
     right: dict[str, list[bool]] = {}
     wrong: dict[str, list[str]] = {}
     with Asker(model) as ask:
         for index, (kind, sample) in enumerate(asked + inside):
-            answer = ask(sample, max_tokens=96).text
-            good = is_beyond(answer) != (kind == "not beyond")
+            reply = replied(ask, sample, max_tokens=96)
+            good = is_right(reply, kind)
             right.setdefault(kind, []).append(good)
             if not good:
-                wrong.setdefault(kind, []).append(f"{sample.messages[-1]['content'][-1]['text']!r}: {answer!r}")
+                wrong.setdefault(kind, []).append(f"{sample.messages[-1]['content'][-1]['text']!r}: {reply.shown!r}")
             if index % 50 == 49:
                 told(f"beyond it: {index + 1} of {len(asked) + len(inside)}")
     marks = [good for kind, goods in right.items() if kind != "not beyond" for good in goods]
     lines = [line for kind, found in wrong.items() if kind != "not beyond" for line in found]
-    scores = [Score("beyond it", sum(marks), len(marks), BAR, wrong=tuple(lines[:SHOWN]))]
+    about = sum(kind == "photo" for kind, _ in asked)
+    note = f"{min(about, len(photos))} photographs" if photos else "pictures are generated, none is a photograph"
+    scores = [Score("beyond it", sum(marks), len(marks), BAR, wrong=tuple(lines[:SHOWN]), note=note)]
     for kind, goods in sorted(right.items()):
-        name = "beyond it: not said of what it can" if kind == "not beyond" else f"beyond it: {kind}"
-        scores.append(Score(name, sum(goods), len(goods), wrong=tuple(wrong.get(kind, ())[:SHOWN])))
+        name, bar = (
+            ("beyond it: not said of what it can", BAR) if kind == "not beyond" else (f"beyond it: {kind}", None)
+        )
+        scores.append(Score(name, sum(goods), len(goods), bar, wrong=tuple(wrong.get(kind, ())[:SHOWN])))
     return scores
+
+
+def is_right(reply: Reply, kind: str) -> bool:
+    """Whether a question of a kind got what it should; of ``not beyond``, anything said or called but that it is."""
+    if kind == "not beyond":
+        return not reply.empty and not is_beyond(reply.text)
+    return is_beyond(reply.text, kind)
+
+
+def draw(rng: random.Random, count: int, photos: Sequence[Callable[[], Image.Image]]) -> list[tuple[str, Sample]]:
+    """Questions with their kinds; no wording comes twice, but for one about several pictures."""
+    asked: list[tuple[str, Sample]] = []
+    seen: set[tuple[int, str]] = set()
+    for index in range(count):
+        kind, image, place = TEXT_KINDS[index // 2 % len(TEXT_KINDS)], None, -1
+        if index % 2:
+            kind, place = "photo", index // 2 % len(photos) if photos else index
+            image = Shown(photos[place]() if photos else picture(rng))
+        for _ in range(REDRAWS):
+            text = question(rng, kind, held_out=True)
+            if (place, text.lower()) not in seen:
+                break
+        seen.add((place, text.lower()))
+        asked.append((kind, conversation(rng, text, image)))
+    return asked
 
 
 def conversation(rng: random.Random, text: str, image: Shown | None) -> Sample:

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from mmagent.chat.protocol import ChatModel
-from mmagent.errors import MMAgentError
-from mmagent.evaluate.ask import Asker, Reply
+from mmagent.evaluate.ask import Asker, Reply, replied
 from mmagent.evaluate.skills import Score, Told
 from mmagent.train.sample import Sample, Tool, system, user
 from mmagent.train.shop.episodes import SYSTEM
 
 FOLDER = Path("../shared/data/agent_bfcl_v4")
 PARTS = ("simple_python", "multiple")
+TOKENS = 200
+"""Of a reply, at most."""
 _JSON_TYPES = {
     "dict": "object", "tuple": "array", "list": "array", "float": "number", "double": "number", "int": "integer",
     "long": "integer", "bool": "boolean", "char": "string",
@@ -45,11 +46,11 @@ def bfcl(model: ChatModel, *, count: int | None, seed: int, told: Told) -> list[
             right, wrong = 0, []
             for number, row in enumerate(rows, 1):
                 sample = as_sample(row["question"][0][-1]["content"], row["function"])
-                reply = replied(ask, sample)
+                reply = replied(ask, sample, max_tokens=TOKENS)
                 if is_right(reply, answers[row["id"]]):
                     right += 1
                 else:
-                    wrong.append(f"{row['id']} | {reply.calls or reply.text} | {answers[row['id']]}")
+                    wrong.append(f"{row['id']} | {reply.shown} | {answers[row['id']]}")
                 if number % 50 == 0:
                     told(f"BFCL, {part}: {right} of {number}")
             scores.append(Score(f"BFCL: {part}", right, len(rows), wrong=tuple(wrong[:8])))
@@ -86,17 +87,9 @@ def as_json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def replied(ask: Asker, sample: Sample) -> Reply:
-    """What the model says; what it cannot be asked is a wrong answer that says why."""
-    try:
-        return ask(sample, max_tokens=200)
-    except MMAgentError as error:
-        return Reply(f"{type(error).__name__}: {error}")
-
-
 def is_right(reply: Reply, answers: list[dict[str, dict[str, list[Any]]]]) -> bool:
     """Whether a reply makes the one call that the suite accepts, each argument with one of the accepted values."""
-    if len(reply.calls) != 1 or len(answers) != 1:
+    if reply.error or len(reply.calls) != 1 or len(answers) != 1:
         return False
     ((name, options),) = answers[0].items()
     called, given = reply.calls[0]

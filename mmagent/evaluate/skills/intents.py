@@ -11,9 +11,8 @@ import random
 from pathlib import Path
 
 from mmagent.chat.protocol import ChatModel
-from mmagent.evaluate.ask import Asker, Reply
+from mmagent.evaluate.ask import Asker, Reply, replied
 from mmagent.evaluate.skills import Score, Told
-from mmagent.evaluate.skills.bfcl import replied
 from mmagent.train.sample import Sample, system, user
 from mmagent.train.shop.episodes import SYSTEM
 from mmagent.train.sources.intents import Requests, banking, clinc_part, offer, tool_name
@@ -23,6 +22,8 @@ CLINC = Path("../shared/data/intents_clinc150/data_full.json")
 OFFERED = 8
 REQUESTS = 300
 """How many of each set are asked."""
+TOKENS = 200
+"""Of a reply, at most."""
 
 
 def intents(model: ChatModel, *, count: int | None, seed: int, told: Told) -> list[Score]:
@@ -68,19 +69,19 @@ def draw_strange(rng: random.Random, requests: Requests, strange: list[str], cou
 
 
 def is_right(reply: Reply, name: str) -> bool:
-    """Whether that tool alone was called; of no name, whether none was."""
-    return [called for called, _ in reply.calls] == ([name] if name else [])
+    """Whether that tool alone was called; of no name, whether something was said and nothing called."""
+    return not reply.empty and [called for called, _ in reply.calls] == ([name] if name else [])
 
 
 def _score(ask: Asker, name: str, questions: list[tuple[Sample, str]], told: Told) -> Score:
     right, wrong = 0, []
     for number, (sample, wanted) in enumerate(questions, 1):
-        reply = replied(ask, sample)
+        reply = replied(ask, sample, max_tokens=TOKENS)
         if is_right(reply, wanted):
             right += 1
         else:
             text = sample.messages[-1]["content"][0]["text"]
-            wrong.append(f"{text} | {[called for called, _ in reply.calls] or reply.text} | {wanted or 'no call'}")
+            wrong.append(f"{text} | {[called for called, _ in reply.calls] or reply.shown} | {wanted or 'no call'}")
         if number % 50 == 0:
             told(f"{name}: {right} of {number}")
     return Score(name, right, len(questions), wrong=tuple(wrong[:8]))

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from mmagent.chat.protocol import ChatModel
-from mmagent.evaluate.ask import Asker
+from mmagent.evaluate.ask import Asker, replied
 from mmagent.evaluate.skills import Score, Told
 from mmagent.train.draw.charts import draw_chart
 from mmagent.train.draw.forms import Form, draw_form
@@ -60,9 +60,9 @@ def scored(ask_model: Asker, asked: Iterable[Asked], told: Told) -> list[Score]:
     """The share of right answers of each group; those with a bar stand first, as they come first."""
     runs: dict[str, list[str]] = {f"reading: {name}": [] for name in FIELDS.values()}
     for number, one in enumerate(asked, 1):
-        text = ask_model(one.sample, max_tokens=_LONGEST).text
+        reply = replied(ask_model, one.sample, max_tokens=_LONGEST)
         question = one.sample.messages[-1]["content"][-1]["text"]
-        wrong = "" if is_right(text, one.answer) else f"{question} | {text} | {one.answer}"
+        wrong = "" if is_right(reply.text, one.answer) else f"{question} | {reply.shown} | {one.answer}"
         for group in one.groups:
             runs.setdefault(group, []).append(wrong)
         if number % 100 == 0:

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TypeAlias
 
 from mmagent.chat.protocol import ChatModel
-from mmagent.evaluate.ask import Asker
+from mmagent.evaluate.ask import Asker, replied
 from mmagent.evaluate.skills import Score, Told
 from mmagent.train.draw.blocks import draw_scene
 from mmagent.train.sample import Sample, Shown, user
@@ -41,12 +41,12 @@ def scenes(model: ChatModel, *, count: int | None = None, seed: int = 0, told: T
     wrong: dict[str, list[str]] = {}
     with Asker(model) as ask:
         for number, (sample, text, wanted, name) in enumerate(draw(seed, count) + draw(seed, new, held_out=True), 1):
-            answer = ask(sample, max_tokens=24).text
+            reply = replied(ask, sample, max_tokens=24)
             total[name] += 1
-            if is_same(answer, wanted):
+            if is_same(reply.text, wanted):
                 right[name] += 1
             else:
-                wrong.setdefault(name, []).append(f"{text} | {answer} | {wanted}")
+                wrong.setdefault(name, []).append(f"{text} | {reply.shown} | {wanted}")
             if number % 100 == 0:
                 told(f"scenes: {right.total()} of {number} right")
     return [
@@ -63,10 +63,8 @@ def draw(seed: int, count: int, held_out: bool = False) -> list[Put]:
     while len(drawn) < count:
         things = invent(rng, rng.randint(1, MOST), held_out)
         image, marks = draw_scene(rng, things)
-        asked = ask_about(rng, things, ON_EACH, things[0] if held_out else None)
-        for number, (kind, text, answer) in enumerate(asked):
-            about_new = (number == 0 and kind == "attribute") or speaks_of_new(text)
-            if kind in KINDS and (about_new or not held_out):
+        for kind, text, answer, of_first in ask_about(rng, things, ON_EACH, things[0] if held_out else None):
+            if kind in KINDS and (of_first or speaks_of_new(text) or not held_out):
                 sample = Sample([user(text, images=1)], [], [Shown(image, marks)])
                 drawn.append((sample, text, answer, NEW if held_out else f"scenes: {kind}"))
     return drawn[:count]

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mmagent.chat.protocol import ChatModel
-from mmagent.evaluate.ask import Asker, Reply
+from mmagent.evaluate.ask import Asker, Reply, replied
 from mmagent.evaluate.skills import Score, Told
-from mmagent.evaluate.skills.bfcl import replied
 from mmagent.train.sample import Sample
 from mmagent.train.sources._names import Words
 from mmagent.train.sources.sgd import (
@@ -31,6 +30,8 @@ from mmagent.train.sources.sgd import (
 FOLDER = Path("../shared/data/dialogues_sgd")
 CALLS = 300
 """How many calls of each part are asked for."""
+TOKENS = 200
+"""Of a reply, at most."""
 BARS = {"seen": 0.60, "unseen": 0.35}
 
 
@@ -46,14 +47,12 @@ def sgd(model: ChatModel, *, count: int | None, seed: int, told: Told) -> list[S
         for part, asked in questions.items():
             right, wrong = 0, []
             for number, (sample, name, arguments) in enumerate(asked, 1):
-                reply = replied(ask, sample)
+                reply = replied(ask, sample, max_tokens=TOKENS)
                 if is_right(reply, name, arguments):
                     right += 1
                 else:
                     wanted = f"{name} {json.dumps(arguments, ensure_ascii=False)}"
-                    wrong.append(
-                        f"{sample.messages[-1]['content'][0]['text']} | {reply.calls or reply.text} | {wanted}"
-                    )
+                    wrong.append(f"{sample.messages[-1]['content'][0]['text']} | {reply.shown} | {wanted}")
                 if number % 50 == 0:
                     told(f"SGD, {part} services: {right} of {number}")
             scores.append(Score(f"SGD calls: {part} services", right, len(asked), BARS[part], wrong=tuple(wrong[:8])))
@@ -95,7 +94,7 @@ def question(
 
 def is_right(reply: Reply, name: str, arguments: dict[str, Any]) -> bool:
     """Whether a reply is that one call."""
-    if len(reply.calls) != 1:
+    if reply.error or len(reply.calls) != 1:
         return False
     called, given = reply.calls[0]
     return called == name and _plain(given) == _plain(arguments)

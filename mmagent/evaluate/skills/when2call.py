@@ -12,9 +12,9 @@ from collections import Counter
 from pathlib import Path
 
 from mmagent.chat.protocol import ChatModel
-from mmagent.evaluate.ask import Asker, Reply
+from mmagent.evaluate.ask import Asker, Reply, replied
 from mmagent.evaluate.skills import Score, Told
-from mmagent.evaluate.skills.bfcl import as_sample, read_rows, replied
+from mmagent.evaluate.skills.bfcl import TOKENS, as_sample, read_rows
 
 FILE = Path("../shared/data/agent_when2call/data/test/when2call_test_llm_judge.jsonl")
 KINDS = {"tool_call": "call", "request_for_info": "ask", "cannot_answer": "decline"}
@@ -35,13 +35,13 @@ def when2call(model: ChatModel, *, count: int | None, seed: int, told: Told) -> 
     with Asker(model) as ask:
         for number, row in enumerate(rows, 1):
             functions = [json.loads(tool) for tool in row["tools"]]
-            reply = replied(ask, as_sample(row["question"], functions))
+            reply = replied(ask, as_sample(row["question"], functions), max_tokens=TOKENS)
             kind = KINDS[row["correct_answer"]]
             wanted[kind] += 1
             if decision(reply) == kind:
                 right[kind] += 1
             else:
-                wrong.append(f"{row['question'][:200]} | {reply.calls or reply.text} | {kind}")
+                wrong.append(f"{row['question'][:200]} | {reply.shown} | {kind}")
             if number % 50 == 0:
                 told(f"When2Call: {right.total()} of {number}")
     scores = [Score("When2Call: call, ask or decline", right.total(), len(rows), wrong=tuple(wrong[:8]))]
@@ -49,7 +49,9 @@ def when2call(model: ChatModel, *, count: int | None, seed: int, told: Told) -> 
 
 
 def decision(reply: Reply) -> str:
-    """What a reply does: ``call``, ``ask`` or ``decline``."""
+    """What a reply does: ``call``, ``ask`` or ``decline``; nothing where there is none."""
+    if reply.empty:
+        return ""
     if reply.calls:
         return "call"
     return "ask" if reply.text.rstrip(" \"'").endswith("?") else "decline"

@@ -21,6 +21,8 @@ BEYOND: dict[str, str] = {
     "health": "Questions of health are beyond me. Please ask a doctor.",
 }
 """What is said, by kind of question."""
+INSTEAD: dict[str, str] = {kind: "ask a doctor" if kind == "health" else LARGER for kind in BEYOND}
+"""What is named to be used instead, by kind of question."""
 _WORDS = read_words("beyond.toml")
 _FILLERS: dict[str, str] = _WORDS["words"]
 _ASKED: dict[str, str] = {kind: entry["asked"] for kind, entry in _WORDS["kinds"].items()}
@@ -38,6 +40,12 @@ def question(rng: random.Random, kind: str, *, held_out: bool = False) -> str:
     return text
 
 
-def is_beyond(answer: str) -> bool:
-    """Whether an answer says that something is beyond the model and names what to use instead."""
-    return "beyond me" in answer and (LARGER in answer or "ask a doctor" in answer)
+def is_beyond(answer: str, kind: str | None = None) -> bool:
+    """Whether an answer says that something is beyond the model and names what to use instead.
+
+    Args:
+        answer: What was said.
+        kind: Of question, which decides what is to be used; None for any.
+    """
+    named = set(INSTEAD.values()) if kind is None else {INSTEAD[kind]}
+    return "beyond me" in answer and any(instead in answer for instead in named)

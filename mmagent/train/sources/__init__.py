@@ -34,10 +34,13 @@ def make_source(name: str, options: dict[str, Any]) -> Draw:
     """A source of samples.
 
     Raises:
-        ConfigurationError: No source of that name, or it takes no such option; the message lists what there is.
+        ConfigurationError: No source of that name, or an option that it does not take so; the message lists what it
+            takes.
         NotFound: Its files are not there.
     """
     import inspect
+
+    from pydantic import ValidationError, validate_call
 
     if name not in SOURCES:
         raise ConfigurationError(f"there is no source {name!r}; choose one of: {', '.join(sorted(SOURCES))}")
@@ -46,5 +49,10 @@ def make_source(name: str, options: dict[str, Any]) -> Draw:
     known = inspect.signature(make).parameters
     if wrong := sorted(options.keys() - known.keys()):
         raise ConfigurationError(f"the source {name} takes no {wrong[0]!r}; it takes: {', '.join(known) or 'nothing'}")
-    draw: Draw = make(**options)
+    try:
+        draw: Draw = validate_call(make)(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(map(str, first["loc"]))
+        raise ConfigurationError(f"the source {name}, option {option}: {first['msg']}") from error
     return draw

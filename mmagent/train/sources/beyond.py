@@ -11,7 +11,7 @@ import random
 from PIL import Image
 
 from mmagent.train.draw.pictures import COLORS, PRODUCTS
-from mmagent.train.sample import Draw, Message, Sample, Shown, Tool, assistant, system, user
+from mmagent.train.sample import Draw, Message, Sample, Share, Shown, Tool, assistant, system, user
 from mmagent.train.shop import photos
 from mmagent.train.shop import phrases as p
 from mmagent.train.shop.beyond import BEYOND, TEXT_KINDS, question
@@ -32,7 +32,7 @@ Round = tuple[str, str]
 """Question and answer."""
 
 
-def beyond(pictures: float = 0.5, within: float = 0.35, held_out: bool = False) -> Draw:
+def beyond(pictures: Share = 0.5, within: Share = 0.35, held_out: bool = False) -> Draw:
     """Conversations of one to three questions, most of them beyond a small model.
 
     Args:

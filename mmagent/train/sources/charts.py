@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 
-from mmagent.errors import ConfigurationError
 from mmagent.train.draw.charts import Chart, ChartKind, draw_chart, draw_chart_paper
-from mmagent.train.sample import Draw, Sample, Shown
+from mmagent.train.sample import Count, Draw, Sample, Shown
 from mmagent.train.shop.phrases import expand
 from mmagent.train.sources.documents import conversation
 
@@ -22,9 +21,9 @@ _ASKED: dict[str, str] = {
     "value": "{What is|What's} {the value of |}<a>?|{Read|Give} {the value of |}<a>.|How {much|many} for <a>?|<a>?"
     "|What does <a> have?|Value of <a>?|Which value does <a> have?|The value of <a>, please.",
     "highest": "{What|Which} is {the highest|the largest|the most}?|Highest?|Largest?|{Which|What} has the most?"
-    "|{What|Which one} is on top?|Name the {highest|largest}.|Where is the {peak|maximum}?|Which one leads?",
+    "|Name the {highest|largest}.|Where is the {peak|maximum}?|Which one leads?",
     "lowest": "{What|Which} is {the lowest|the smallest|the least}?|Lowest?|Smallest?|{Which|What} has the least?"
-    "|{What|Which one} comes last?|Name the {lowest|smallest}.|Where is the minimum?",
+    "|Name the {lowest|smallest}.|Where is the minimum?",
     "title": "{What is|What's} the title?|{Read|Give} the title.|Title?|What is it {about|called}?|The title, please."
     "|What does the {heading|title} say?|What is shown?|Name the chart.",
     "count": "How many <things>{| are there| are shown| does it have}?|{Count|Number of} <things>.|How many values?"
@@ -39,18 +38,13 @@ _WEIGHTS = {
 }  # fmt: skip
 
 
-def charts(questions: int = 4, plain: bool = False) -> Draw:
+def charts(questions: Count = 4, plain: bool = False) -> Draw:
     """A source of charts, each with a conversation about it.
 
     Args:
         questions: How many a conversation has.
         plain: Pictures are not worn.
-
-    Raises:
-        ConfigurationError: No question is wanted.
     """
-    if questions < 1:
-        raise ConfigurationError(f"charts have at least one question, not {questions}; change the recipe")
 
     def draw(rng: random.Random) -> Sample:
         chart = draw_chart(rng)

@@ -1,4 +1,4 @@
-"""More ways in which people speak of three boxes, beside those of `claims`. It knows structures, no pixels."""
+"""More ways in which people speak of three boxes, and sentences of all the ways. It knows structures, no pixels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from mmagent.train.sources.claims import (
     Item,
     color_of,
     colors,
+    common,
     count,
     highest,
+    is_towers,
     items,
     plural,
     there,
@@ -302,3 +304,21 @@ _OF_ITEMS: tuple[Callable[[random.Random], Claim], ...] = (_which_box, _which_bo
 def rarer(rng: random.Random, towers: bool) -> Claim:
     """A sentence, and when it is true."""
     return rng.choice(_OF_TOWERS if towers else _OF_ITEMS)(rng)
+
+
+def claim(rng: random.Random, towers: bool) -> Claim:
+    """A sentence, and when it is true."""
+    text, holds = rarer(rng, towers) if rng.random() < 0.4 else common(rng, towers)
+    text = text[0].upper() + text[1:] if rng.random() < 0.8 else text
+    text = slip(rng, text) if rng.random() < 0.04 else text
+    return text + ("." if rng.random() < 0.5 else ""), holds
+
+
+def claim_that_is(rng: random.Random, boxes: Boxes, wanted: bool) -> str:
+    """A sentence that is true, or false, of the boxes."""
+    towers = is_towers(boxes)
+    for _ in range(200):
+        text, holds = claim(rng, towers)
+        if holds(boxes) == wanted:
+            return text
+    return text if holds(boxes) == wanted else ("There is a box." if wanted else "There is no box.")

@@ -386,21 +386,6 @@ def is_towers(boxes: Boxes) -> bool:
     return all(item["type"] == "square" and item["size"] == 20 and item["x_loc"] == 40 for b in boxes for item in b)
 
 
-def claim(rng: random.Random, towers: bool) -> Claim:
-    """A sentence, and when it is true."""
-    from mmagent.train.sources.claim_forms import rarer, slip  # it builds on this module
-
-    text, holds = rarer(rng, towers) if rng.random() < 0.4 else rng.choice(_OF_TOWERS if towers else _OF_ITEMS)(rng)
-    text = text[0].upper() + text[1:] if rng.random() < 0.8 else text
-    text = slip(rng, text) if rng.random() < 0.04 else text
-    return text + ("." if rng.random() < 0.5 else ""), holds
-
-
-def claim_that_is(rng: random.Random, boxes: Boxes, wanted: bool) -> str:
-    """A sentence that is true, or false, of the boxes."""
-    towers = is_towers(boxes)
-    for _ in range(200):
-        text, holds = claim(rng, towers)
-        if holds(boxes) == wanted:
-            return text
-    return text if holds(boxes) == wanted else ("There is a box." if wanted else "There is no box.")
+def common(rng: random.Random, towers: bool) -> Claim:
+    """A sentence of the common sorts, and when it is true."""
+    return rng.choice(_OF_TOWERS if towers else _OF_ITEMS)(rng)

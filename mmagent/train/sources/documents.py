@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import random
 
-from mmagent.errors import ConfigurationError
 from mmagent.train.draw.forms import Form, Kind, draw_form
 from mmagent.train.draw.papers import draw_paper
-from mmagent.train.sample import Draw, Message, Sample, Shown, assistant, system, user
+from mmagent.train.sample import Count, Draw, Message, Sample, Share, Shown, assistant, system, user
 from mmagent.train.shop.episodes import SYSTEM
 from mmagent.train.shop.phrases import expand, item
 
@@ -67,22 +66,14 @@ _ABSENT_WEIGHT = 0.35
 _JSON_SHARE = 0.12
 
 
-def documents(questions: int = 3, transcribe: float = 0.3, plain: bool = False) -> Draw:
+def documents(questions: Count = 3, transcribe: Share = 0.3, plain: bool = False) -> Draw:
     """A source of documents, each with a conversation about it.
 
     Args:
         questions: How many a conversation has, besides reading the whole text.
         transcribe: The share of conversations that begin with the whole text.
         plain: Documents are neither turned nor worn.
-
-    Raises:
-        ConfigurationError: No question is wanted, or the share is none.
     """
-    if questions < 1 or not 0 <= transcribe <= 1:
-        raise ConfigurationError(
-            f"documents have at least one question, not {questions}, and transcribe from 0 to 1, not {transcribe}; "
-            "change the recipe"
-        )
 
     def draw(rng: random.Random) -> Sample:
         form = draw_form(rng)

@@ -12,10 +12,12 @@ import random
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
 
 from mmagent.errors import ConfigurationError, InputError, NotFound
-from mmagent.train.sample import Draw, Sample, Tool, assistant, result, system, user
+from mmagent.train.sample import Count, Draw, OnBadRow, Sample, Tool, assistant, result, system, user
 from mmagent.train.shop.episodes import SYSTEM, signature
 from mmagent.train.sources.toolsets import NO_TOOL
 
@@ -28,9 +30,9 @@ OUT_OF_SCOPE = "oos"
 def intents(
     path: str = "../shared/data/intents_banking77/train.csv",
     clinc: str = "../shared/data/intents_clinc150/data_full.json",
-    max_tools: int = 8,
-    max_requests: int = 4,
-    on_bad_row: Literal["stop", "skip"] = "stop",
+    max_tools: Annotated[int, Field(ge=4, le=40)] = 8,
+    max_requests: Count = 4,
+    on_bad_row: OnBadRow = "stop",
 ) -> Draw:
     """Several requests in one conversation, with four to eight intents as tools without parameters.
 

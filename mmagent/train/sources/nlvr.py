@@ -15,15 +15,16 @@ from PIL import Image
 
 from mmagent.errors import InputError, NotFound
 from mmagent.train.draw.blocks import BOX, NAMES, draw_boxes, item_marks
-from mmagent.train.sample import Draw, Message, Sample, Shown, assistant, user
-from mmagent.train.sources.claims import Boxes, Item, claim_that_is, color_of
+from mmagent.train.sample import Count, Draw, Message, OnBadRow, Sample, Share, Shown, assistant, user
+from mmagent.train.sources.claim_forms import claim_that_is
+from mmagent.train.sources.claims import Boxes, Item, color_of
 
 ASK = ("True or false?", "True or false?", "Is that true?")
 ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 """Of the boxes, in each of an example's six pictures; a test compares them with the files."""
 
 
-def nlvr(path: str | None = None, real: float = 0.35, questions: int = 5, on_bad_row: str = "stop") -> Draw:
+def nlvr(path: str | None = None, real: Share = 0.35, questions: Count = 5, on_bad_row: OnBadRow = "stop") -> Draw:
     """Pictures of three boxes, with sentences that are true or false of them.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from mmagent.train.draw.pictures import COLORS, PRODUCTS
-from mmagent.train.sample import Draw, Message, Sample, Shown, assistant, system, user
+from mmagent.train.sample import Draw, Message, Sample, Share, Shown, assistant, system, user
 from mmagent.train.shop import phrases as p
 from mmagent.train.shop.cases import draw_picture
 from mmagent.train.shop.episodes import SYSTEM
@@ -23,7 +23,7 @@ Round = tuple[str, str]
 """Question and answer."""
 
 
-def products(kinds: float = 0.2) -> Draw:
+def products(kinds: Share = 0.2) -> Draw:
     """Pictures of one to three products, with questions on what they are, their colours and places.
 
     Args:

@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from mmagent.errors import ConfigurationError, InputError, MMAgentError, NotFound
-from mmagent.train.sample import Draw, Sample, Shown, Tool
+from mmagent.errors import InputError, MMAgentError, NotFound
+from mmagent.train.sample import Draw, OnBadRow, Sample, Share, Shown, Tool
 from mmagent.train.sources.row import BadRow, Read, read_row, read_tools
 from mmagent.train.sources.vary import Values
 
@@ -37,7 +37,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def rows(
-    path: str, tools: str | None = None, on_bad_row: str = "stop", as_agent: bool = True, vary: float = 0.0
+    path: str, tools: str | None = None, on_bad_row: OnBadRow = "stop", as_agent: bool = True, vary: Share = 0.0
 ) -> Draw:
     """Conversations of a ``.jsonl`` or ``.jsonl.gz`` file, each as likely as any other.
 
@@ -58,12 +58,8 @@ def rows(
     Raises:
         NotFound: There is no such file.
         InputError: A row is bad, or none is good; the message has file, line and what is wrong.
-        ConfigurationError: An option is wrong, or the file of tools is.
+        ConfigurationError: The file of tools is wrong.
     """
-    if on_bad_row not in ("stop", "skip"):
-        raise ConfigurationError(f"on_bad_row is {on_bad_row!r}; choose stop or skip")
-    if not 0 <= vary <= 1:
-        raise ConfigurationError(f"vary is {vary}, and a share is meant; give one from 0 to 1")
     known = read_tools(tools) if tools else []
     return Rows(Path(path).expanduser(), known, skip=on_bad_row == "skip", as_agent=as_agent, vary=vary)
 

@@ -7,15 +7,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
 
 from mmagent.train.draw.blocks import COLORS, SHAPES, SIZES, Thing, draw_scene
-from mmagent.train.sample import Draw, Message, Sample, Shown, assistant, system, user
+from mmagent.train.sample import Count, Draw, Message, Sample, Share, Shown, assistant, system, user
 from mmagent.train.shop.episodes import SYSTEM
 
 Kind = Literal["attribute", "exists", "count", "relation", "compare", "describe"]
-Asked: TypeAlias = tuple[Kind, str, str]
-"""Kind, question, answer."""
+
+
+class Asked(NamedTuple):
+    """A question on a scene."""
+
+    kind: Kind
+    question: str
+    answer: str
+    of_first: bool = False
+    """Whether it asks for the colour or the shape of the thing that was to be asked about first."""
+
 
 HELD_OUT = frozenset(
     {("red", "star"), ("blue", "cross"), ("green", "heart"), ("yellow", "moon"), ("purple", "circle"),
@@ -24,10 +35,14 @@ HELD_OUT = frozenset(
 """Combinations of colour and shape that training never draws."""
 MARGIN = 0.08
 """How much further left, right, above or below something must be to be called so, as a share of the side."""
+NEW_GROUP, ABSENT = 0.2, 0.2
+"""Where a scene has something of `HELD_OUT`: how often a group is named by such a combination, and by one not there."""
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
-def scenes(held_out: bool = False, questions: int = 6, most: int = 7, instructed: float = 0.2) -> Draw:
+def scenes(
+    held_out: bool = False, questions: Count = 6, most: Annotated[int, Field(ge=1, le=7)] = 7, instructed: Share = 0.2
+) -> Draw:
     """Pictures of one to seven things.
 
     Args:
@@ -42,16 +57,17 @@ def scenes(held_out: bool = False, questions: int = 6, most: int = 7, instructed
         image, marks = draw_scene(rng, things)
         asked = ask_about(rng, things, questions, things[0] if held_out else None)
         messages: list[Message] = [system(SYSTEM)] if rng.random() < instructed else []
-        for number, (_, question, answer) in enumerate(asked):
-            messages += [user(question, images=number == 0), assistant(answer)]
+        for number, one in enumerate(asked):
+            messages += [user(one.question, images=number == 0), assistant(one.answer)]
         return Sample(messages, [], [Shown(image, marks, described(things))])
 
     return draw
 
 
 def invent(rng: random.Random, count: int, held_out: bool) -> list[Thing]:
-    """Things that do not overlap; the first is of `HELD_OUT` where that is wanted."""
+    """Things that do not overlap; the first is of `HELD_OUT` where that is wanted, and now and then another like it."""
     things: list[Thing] = []
+    twice = held_out and rng.random() < 0.3
     palette = rng.sample(tuple(COLORS), rng.randint(2, len(COLORS)))
     forms = rng.sample(SHAPES, rng.randint(2, len(SHAPES)))
     for _ in range(200):
@@ -60,6 +76,8 @@ def invent(rng: random.Random, count: int, held_out: bool) -> list[Thing]:
         color, shape = rng.choice(palette), rng.choice(forms)
         if held_out and not things:
             color, shape = rng.choice(sorted(HELD_OUT))
+        elif twice and len(things) == 1:
+            color, shape = things[0].color, things[0].shape
         elif (color, shape) in HELD_OUT:
             continue
         size = rng.choice(tuple(SIZES))
@@ -79,7 +97,7 @@ def ask_about(rng: random.Random, things: Sequence[Thing], count: int, first: Th
         if len(asked) >= count:
             break
         made = rng.choice(_KINDS)(rng, things)
-        if made is not None and made[1] not in [question for _, question, _ in asked]:
+        if made is not None and made.question not in [one.question for one in asked]:
             asked.append(made)
     return asked
 
@@ -120,6 +138,8 @@ def plural(noun: str) -> str:
 
 def _group(rng: random.Random, things: Sequence[Thing]) -> str:
     """A name of none, one or several things."""
+    if is_new(things) and rng.random() < NEW_GROUP:
+        return _new_group(rng, things, there=rng.random() >= ABSENT)
     thing = rng.choice(list(things))
     if rng.random() < 0.25:
         color, shape = rng.choice(tuple(COLORS)), rng.choice(SHAPES)
@@ -131,13 +151,26 @@ def _group(rng: random.Random, things: Sequence[Thing]) -> str:
     )  # fmt: skip
 
 
+def is_new(things: Sequence[Thing]) -> bool:
+    """Whether something of `HELD_OUT` is there."""
+    return any((thing.color, thing.shape) in HELD_OUT for thing in things)
+
+
+def _new_group(rng: random.Random, things: Sequence[Thing], *, there: bool) -> str:
+    """A combination of `HELD_OUT` that is there, or one that is not."""
+    shown = {(thing.color, thing.shape) for thing in things} & HELD_OUT
+    return " ".join(rng.choice(sorted(shown if there else HELD_OUT - shown)))
+
+
 # --- questions --------------------------------------------------------------------------------------------------------
 
 
 def _attribute(rng: random.Random, things: Sequence[Thing], about: Thing | None = None) -> Asked | None:
-    what = rng.choice(("color", "color", "shape", "shape", "size"))
-    named = _named(rng, things if about is None else [about], what)
-    if about is not None:
+    if about is None:
+        what = rng.choice(("color", "color", "shape", "shape", "size"))
+        named = _named(rng, things, what)
+    else:
+        what = rng.choice(("color", "shape"))
         known = [name for name in names(about, things) if not _says(name, what)]
         named = (rng.choice(known), about) if known else None
     if named is None:
@@ -151,21 +184,25 @@ def _attribute(rng: random.Random, things: Sequence[Thing], about: Thing | None 
         "size": ("How big is the {}?", "What size is the {}?", "Is the {} large or small?", "Which size has the {}?",
                  "Tell me the size of the {}.", "size of the {}?"),
     }[what]  # fmt: skip
-    return "attribute", rng.choice(wordings).format(name), str(getattr(thing, what))
+    return Asked("attribute", rng.choice(wordings).format(name), str(getattr(thing, what)), about is not None)
 
 
 def _exists(rng: random.Random, things: Sequence[Thing]) -> Asked:
     wanted = rng.random() < 0.5
-    for _ in range(20):
-        group = _group(rng, things)
-        if any(fits(group, thing) for thing in things) == wanted:
-            break
+    if is_new(things) and rng.random() < 0.5:
+        group = _new_group(rng, things, there=wanted)
+    else:
+        for _ in range(20):
+            group = _group(rng, things)
+            if any(fits(group, thing) for thing in things) == wanted:
+                break
     there = any(fits(group, thing) for thing in things)
     wording = rng.choice(
         ("Is there a {}?", "Do you see a {}?", "Can you see a {}?", "Does the picture show a {}?", "Any {}?", "A {}?")
     )
     text = wording.format(plural(group) if wording == "Any {}?" else group)
-    return "exists", text.replace(" a orange", " an orange").replace("A orange", "An orange"), "yes" if there else "no"
+    text = text.replace(" a orange", " an orange").replace("A orange", "An orange")
+    return Asked("exists", text, "yes" if there else "no")
 
 
 def _count(rng: random.Random, things: Sequence[Thing]) -> Asked:
@@ -182,7 +219,7 @@ def _count(rng: random.Random, things: Sequence[Thing]) -> Asked:
         ("How many {} are there?", "How many {} do you see?", "Count the {}.", "What is the number of {}?",
          "How many {}?", "Tell me how many {} there are.")
     )  # fmt: skip
-    return "count", wording.format(many), str(number)
+    return Asked("count", wording.format(many), str(number))
 
 
 SIDES: dict[str, Callable[[Thing, Thing], bool]] = {
@@ -208,7 +245,7 @@ def _relation(rng: random.Random, things: Sequence[Thing]) -> Asked | None:
         if not SIDES[side](one, two) and not SIDES[_OPPOSITE[side]](one, two):
             return None
         wording = rng.choice(("Is the {} {} the {}?", "Is the {} {} the {}?", "The {} is {} the {}, right?"))
-        return "relation", wording.format(first, side, second), "yes" if SIDES[side](one, two) else "no"
+        return Asked("relation", wording.format(first, side, second), "yes" if SIDES[side](one, two) else "no")
     beside = [thing for thing in things if thing is not two and SIDES[side](thing, two)]
     clear = all(SIDES[side](t, two) or SIDES[_OPPOSITE[side]](t, two) for t in things if t is not two)
     if not clear:
@@ -216,9 +253,9 @@ def _relation(rng: random.Random, things: Sequence[Thing]) -> Asked | None:
     if len(beside) == 1 and rng.random() < 0.6:
         what = rng.choice(("color", "shape"))
         asked = {"color": "What colour is the thing {} the {}?", "shape": "What shape is {} the {}?"}[what]
-        return "relation", asked.format(side, second), str(getattr(beside[0], what))
+        return Asked("relation", asked.format(side, second), str(getattr(beside[0], what)))
     wording = rng.choice(("How many things are {} the {}?", "Count the things {} the {}."))
-    return "relation", wording.format(side, second), str(len(beside))
+    return Asked("relation", wording.format(side, second), str(len(beside)))
 
 
 def _extreme(rng: random.Random, things: Sequence[Thing]) -> Asked | None:
@@ -237,7 +274,7 @@ def _extreme(rng: random.Random, things: Sequence[Thing]) -> Asked | None:
         return None
     what = rng.choice(("color", "shape"))
     asked = {"color": "What colour is the {} thing?", "shape": "What shape is the {} thing?"}[what]
-    return "relation", asked.format(word), str(getattr(ranked[0], what))
+    return Asked("relation", asked.format(word), str(getattr(ranked[0], what)))
 
 
 def _compare(rng: random.Random, things: Sequence[Thing]) -> Asked | None:
@@ -251,12 +288,13 @@ def _compare(rng: random.Random, things: Sequence[Thing]) -> Asked | None:
     else:
         return None
     than = "as" if word == "as many" else "than"
-    return "compare", f"Are there {word} {plural(first)} {than} {plural(second)}?", "yes" if holds else "no"
+    text = f"Are there {word} {plural(first)} {than} {plural(second)}?"
+    return Asked("compare", text, "yes" if holds else "no")
 
 
 def _describe(rng: random.Random, things: Sequence[Thing]) -> Asked:
     wording = rng.choice(("Describe the picture.", "What is in the picture?", "What do you see?", "List the things."))
-    return "describe", wording, described(things)
+    return Asked("describe", wording, described(things))
 
 
 def described(things: Sequence[Thing]) -> str:

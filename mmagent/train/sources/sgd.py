@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from mmagent.errors import ConfigurationError, InputError, NotFound
-from mmagent.train.sample import Draw, Message, Sample, Tool, assistant, result, system, user
+from mmagent.train.sample import Count, Draw, Message, OnBadRow, Sample, Share, Tool, assistant, result, system, user
 from mmagent.train.shop.episodes import SYSTEM
 from mmagent.train.sources._names import OtherWords, Words
 from mmagent.train.sources._swaps import Free, collect, swapped_names
@@ -24,8 +24,8 @@ TODAY = "Today is 2019-03-01, Friday."
 """The day on which every dialogue of the set takes place."""
 CHARACTERS_PER_TOKEN = 3.0
 """Of a rendered conversation, for nano's tokenizer; how ``max_tokens`` is held without one."""
-SUBJECTS = {"Services_1": "stylist", "Services_2": "dentist", "Services_3": "doctor", "Services_4": "therapist"}
-"""What a service is for where neither its name nor its tools' names say it."""
+SUBJECTS = {"Services_1": "stylist", "Services_2": "dentist", "Services_3": "doctor"}
+"""What a service is for where neither its name nor its tools' names say it; of services in the training file only."""
 
 Dialogue: TypeAlias = dict[str, Any]
 Row: TypeAlias = dict[str, Any]
@@ -45,11 +45,11 @@ class Naming:
 def sgd(
     path: str = "../shared/data/dialogues_sgd/train.jsonl.gz",
     tools: str = "../shared/data/dialogues_sgd/train_tools.json",
-    max_tokens: int = 512,
-    renamed: float = 0.5,
-    swapped: float = 0.35,
-    answered: float = 0.3,
-    on_bad_row: Literal["stop", "skip"] = "stop",
+    max_tokens: Count = 512,
+    renamed: Share = 0.5,
+    swapped: Share = 0.35,
+    answered: Share = 0.3,
+    on_bad_row: OnBadRow = "stop",
 ) -> Draw:
     """Dialogues up to a service call, or to the answer that follows it.
 

@@ -7,7 +7,9 @@ import json
 import random
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from mmagent.train.sample import Draw, Message, Sample, Tool, assistant, result, system, user
 from mmagent.train.shop.episodes import SYSTEM
@@ -70,7 +72,7 @@ class Generated:
         return {cased(p.name, self.cases[1]): given[p.name] for p in self.parameters if p.name in given}
 
 
-def toolsets(held_out: bool = False, max_characters: int = 500) -> Draw:
+def toolsets(held_out: bool = False, max_characters: Annotated[int, Field(ge=100)] = 500) -> Draw:
     """Requests to toolsets that no other sample has.
 
     Args:

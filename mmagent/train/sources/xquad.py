@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmagent.errors import InputError, NotFound
-from mmagent.train.sample import Draw, Message, Sample, assistant, result, system, user
+from mmagent.train.sample import Count, Draw, Message, Sample, Share, assistant, result, system, user
 from mmagent.train.shop.episodes import SYSTEM, TOOLS
 
 HELD_OUT = 8
@@ -56,8 +56,8 @@ def xquad(
     path: str = "../shared/data/text_xquad",
     language: str = "en",
     held_out: bool = False,
-    unanswerable: float = 0.25,
-    sentences: int = 2,
+    unanswerable: Share = 0.25,
+    sentences: Count = 2,
 ) -> Draw:
     """A search, passages, and answers that quote them with their mark; further questions on the same passages follow.
 

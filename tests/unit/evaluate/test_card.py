@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mmagent.errors import ConfigurationError, InputError, NotFound
-from mmagent.evaluate.card import parameters, write_card
+from mmagent.evaluate.card import GENERATED, LICENSES, check, parameters, write_card
 from mmagent.evaluate.nano import Measured, Report, model_hash, read_report
 from mmagent.evaluate.skills import Score
 from mmagent.testing.tiny import tiny_vlm
+from mmagent.train.sources import SOURCES
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,60 @@ def test_the_shape_is_read_from_the_files(model: Path, report: Report) -> None:
     assert "## Training" not in card
 
 
+def test_every_source_is_recorded_and_has_its_licence() -> None:
+    assert GENERATED | LICENSES.keys() == SOURCES.keys()
+    assert not GENERATED & LICENSES.keys()
+    licenses = {name: license for name, (_, license) in LICENSES.items()}
+    assert licenses["nlvr"] == "CC-BY-4.0"
+    assert licenses["sgd"] == licenses["xquad"] == "CC-BY-SA-4.0"
+    assert licenses["intents"] == "CC-BY-4.0 and CC-BY-3.0", "BANKING77 and CLINC150, in this order"
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "row"),
+    [
+        ("nano", "rows", "| `rows` | the user's own file | the user's |"),
+        ("nano", "theirs", "| `theirs` | not recorded | not recorded |"),
+        ("somebodys", "shop", "| `shop` | generated from seeds | Apache-2.0 |"),
+        ("your-shop", "shop", "| `shop` | generated from seeds | Apache-2.0 |"),
+    ],
+)
+def test_no_licence_is_stated_for_what_others_trained(
+    model: Path, report: Report, tmp_path: Path, name: str, source: str, row: str
+) -> None:
+    recipe = {"name": name, "stage": "instruct", "steps": 1, "data": [{"source": source}]}
+    card = write_card(model, report, [run_of(tmp_path / "own", recipe=recipe)])
+    assert row in card.splitlines()
+    assert "license:" not in card and "given under Apache-2.0" not in card
+
+
+def test_what_a_card_needs_is_checked_before(model: Path, tmp_path: Path) -> None:
+    limits = tmp_path / "limits.md"
+    with pytest.raises(InputError, match="folder of a run"):
+        check(model, [tmp_path])
+    run = run_of(tmp_path / "a")
+    with pytest.raises(InputError, match="cannot be written"):
+        check(model, [run], limits)
+    limits.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(InputError, match="cannot be written"):
+        check(model, [run], limits)
+    limits.write_text("Small.")
+    assert check(model, [run], limits) == "Small."
+    (run / "model" / "training.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        check(model, [run])
+
+
+def test_notes_and_failures_stand_in_the_card(model: Path, report: Report) -> None:
+    measured = (
+        Measured("nlvr", (Score("NLVR test", 6, 10, 0.7, note="always saying 'true' would get 52.0%"),)),
+        Measured("pairs", (), ("ModelError: broken",), failed=True),
+    )
+    card = write_card(model, replace(report, measured=measured), [])
+    assert "| NLVR test (always saying 'true' would get 52.0%) | 6 of 10 | 60.0% | 70% | **NOT met** |" in card
+    assert "Failed, pairs: ModelError: broken." in card
+
+
 def test_runs_that_are_no_runs(model: Path, report: Report, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="folder of a run"):
         write_card(model, report, [tmp_path])
@@ -111,6 +167,8 @@ def test_the_hash_is_of_what_decides_the_words(model: Path, tmp_path: Path) -> N
     before = model_hash(model)
     (copy / "MODEL_CARD.md").write_text("# Card")
     assert model_hash(copy) == before
-    with (copy / "model.safetensors").open("ab") as file:
-        file.write(b"x")
-    assert model_hash(copy) != before
+    for name in ("model.safetensors", "generation_config.json", "processor_config.json"):
+        with (copy / name).open("ab") as file:
+            file.write(b" ")
+        assert model_hash(copy) != before
+        before = model_hash(copy)

@@ -10,6 +10,7 @@ import pytest
 from mmagent.chat.protocol import ModelRequest
 from mmagent.chat.scripted import Reply as Played
 from mmagent.chat.scripted import ScriptedModel, call
+from mmagent.errors import ModelError
 from mmagent.evaluate.ask import Reply
 from mmagent.evaluate.skills import bfcl, intents, sgd, when2call
 from mmagent.evaluate.skills.bfcl import bfcl as bfcl_skill
@@ -104,7 +105,7 @@ def test_bfcl_schemas_become_json_schema() -> None:
 @needs_data
 def test_what_a_model_fails_at_counts_as_wrong() -> None:
     def failing(_: ModelRequest) -> Played:
-        raise bfcl.MMAgentError("broken")
+        raise ModelError("broken")
 
     scores = bfcl_skill(ScriptedModel([failing] * 4), count=2, seed=0, told=silent)
     assert [(score.right, score.total, score.bar) for score in scores] == [(0, 2, None)] * 2
@@ -117,11 +118,23 @@ def test_what_a_model_fails_at_counts_as_wrong() -> None:
         (Reply("", (("f", {}),)), "call"),
         (Reply("Which one?"), "ask"),
         (Reply("I have no tool for that."), "decline"),
-        (Reply(""), "decline"),
+        (Reply(""), ""),
+        (Reply("", error="ModelError: broken"), ""),
     ],
 )
 def test_when2call_tells_asking_from_declining(reply: Reply, kind: str) -> None:
     assert when2call.decision(reply) == kind
+
+
+@needs_data
+@pytest.mark.parametrize("skill", SKILLS)
+def test_a_model_that_only_fails_has_nothing_right(skill: object) -> None:
+    def failing(_: ModelRequest) -> Played:
+        raise ModelError("broken")
+
+    scores = skill(ScriptedModel([failing] * 12), count=3, seed=0, told=silent)  # type: ignore[operator]
+    assert scores and all(score.right == 0 for score in scores)
+    assert any("ModelError: broken" in line for score in scores for line in score.wrong)
 
 
 @needs_data
@@ -144,6 +157,8 @@ def test_an_intent_is_among_eight() -> None:
     assert intents.is_right(Reply("", (("intent_1", {}),)), "intent_1")
     assert not intents.is_right(Reply("", (("intent_1", {}), ("intent_2", {}))), "intent_1")
     assert intents.is_right(Reply("no"), "")
+    assert not intents.is_right(Reply(""), ""), "silence declines nothing"
+    assert not intents.is_right(Reply("", error="ModelError: broken"), "")
 
 
 @needs_data

@@ -9,6 +9,7 @@ import pytest
 
 from mmagent.chat import ScriptedModel
 from mmagent.chat.protocol import ModelEvent, ModelRequest
+from mmagent.errors import ModelError
 from mmagent.evaluate.skills import nlvr, scenes
 from mmagent.train.sources.nlvr import read
 from mmagent.train.sources.scenes import HELD_OUT
@@ -52,11 +53,40 @@ def test_other_seeds_ask_other_questions_and_new_combinations_are_shown() -> Non
         assert {tuple(mark.name.split()[1:]) for mark in sample.pictures[0].marks} & HELD_OUT
 
 
+def test_what_is_not_there_is_asked_for_as_often_as_what_is() -> None:
+    starts = ("Is there", "Do you", "Can you", "Does the", "Any", "A ", "An ")
+    put = [one for seed in range(2) for one in scenes.draw(seed, 200, held_out=True) if one[1].startswith(starts)]
+    answers = [answer for _, text, answer, _ in put if scenes.speaks_of_new(text) and answer in ("yes", "no")]
+    assert len(answers) > 30
+    assert 0.3 < answers.count("yes") / len(answers) < 0.7
+
+
+def test_questions_on_new_combinations_are_about_their_colour_or_shape() -> None:
+    for sample, text, answer, _ in scenes.draw(3, 60, held_out=True):
+        shown = {tuple(mark.name.split()[1:]) for mark in sample.pictures[0].marks} & HELD_OUT
+        assert scenes.speaks_of_new(text) or answer in {word for pair in shown for word in pair}
+
+
+def test_a_model_that_fails_at_a_question_has_it_wrong() -> None:
+    def failing(_: ModelRequest) -> str:
+        raise ModelError("broken")
+
+    scores = scenes.scenes(ScriptedModel([failing] * 8), count=6, seed=1)
+    assert all(not score.right for score in scores)
+    assert "ModelError: broken" in scores[0].wrong[0]
+
+
 def test_nlvr_asks_each_sentence_alone_on_its_file(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nlvr, "FOLDER", shared_data / "vqa_nlvr_test")
     pairs = nlvr.draw(read(shared_data / "vqa_nlvr_test"), 12, 5)
-    (score,) = nlvr.nlvr(Saying([label.capitalize() for _, _, label in pairs]), count=12, seed=5)
+    monkeypatch.setattr(nlvr, "DEV", shared_data / "vqa_nlvr_dev")
+    score, new = nlvr.nlvr(Saying([label.capitalize() for _, _, label in pairs]), count=12, seed=5)
     assert (score.name, score.right, score.total, score.bar, score.met) == ("NLVR test", 12, 12, 0.70, True)
+    known = {nlvr.plain(row["sentence"]) for row in read(shared_data / "vqa_nlvr_dev")}
+    assert new.right == new.total == sum(nlvr.plain(sentence) not in known for _, sentence, _ in pairs) > 0
+    assert (new.name, new.bar) == ("NLVR test: sentences not in dev", None)
+    most = max([label for _, _, label in pairs].count(label) for label in ("true", "false"))
+    assert score.note.endswith(f"would get {most / 12:.1%}")
     assert all(sample.pictures[0].image.size == (400, 100) for sample, _, _ in pairs)
 
 

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 
 from mmagent.chat import ScriptedModel
 from mmagent.chat.protocol import ModelEvent, ModelRequest
 from mmagent.evaluate import shop as task
+from mmagent.evaluate.ask import Reply
+from mmagent.evaluate.shop import Said
 from mmagent.evaluate.skills import beyond, grounding
 from mmagent.evaluate.skills import shop as skill
 from mmagent.testing import call
@@ -81,14 +84,52 @@ def test_passages_keep_their_numbers_through_a_conversation() -> None:
         ("The lamp costs 12.60 EUR.", ["12.60"]),
         ("The lamp costs 12 EUR.", ["12"]),
         ("Order A-4711 goes to Maya in Lyon on 2026-01-03. [2]", []),
-        ("Order A-471 goes to Noah in Lyon. [1]", ["A-471", "[1]", "Noah"]),
+        ("Order A-471 goes to Noah in Lyon. [1]", ["A-471", "Noah"]),
         ("Yes. Please ask.", []),
+        ("Luther [1]", ["Luther"]),
+        ("Paris is right.", ["Paris"]),
+        ("Total: Berlin", ["Total", "Berlin"]),
+        ("It was made by NATO in Österreich.", ["NATO", "Österreich"]),
+        ("There are three, not twelve or twenty-one.", ["twelve", "twenty-one"]),
         (BEYOND["knowledge"], []),
     ],
 )
 def test_what_an_answer_states_must_stand_in_its_sources(answer: str, missing: list[str]) -> None:
     sources = 'Order A-4711, to Maya in Lyon, 2026-01-03.\n[2] {"price": "12.50 EUR", "in_stock": 3}'
     assert grounding.ungrounded(answer, sources) == missing
+
+
+def test_silence_is_no_pass_and_is_counted_apart() -> None:
+    silent = [
+        grounding.judged(Said("Hello.", "")),
+        grounding.judged(Said("", "")),
+        grounding.judged(Said("No. [1]", "")),
+    ]
+    scores = {score.name: score for score in grounding.scores_of({"shop": silent})}
+    assert scores["grounding"].met is False and scores["grounding"].share == 0
+    assert grounding.score_of("grounding", [], 0.98).met is False
+    both = grounding.scores_of({"shop": [*silent, grounding.judged(Said("12 days.", "within 12 days"))]})
+    assert [(score.name, score.right, score.total, score.bar) for score in both] == [
+        ("grounding", 1, 1, 0.98),
+        ("grounding: answers that state nothing", 3, 4, None),
+        ("grounding: shop", 1, 1, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "stated", "right"),
+    [
+        ("the ninety-five theses [1]", True, True),
+        ("Ninety-five theses [1]", True, True),
+        ("some theses [1]", True, False),
+        ("these [1]", True, False),
+        ("The documents do not say.", False, True),
+        ("", False, True),
+    ],
+)
+def test_answers_on_passages_are_words_of_one(answer: str, stated: bool, right: bool) -> None:
+    one = grounding.judged(Said(answer, "[1] Luther\nHe wrote the ninety-five  theses in 1517."), quoted=True)
+    assert (one.stated, not one.missing) == (stated, right)
 
 
 def test_numbers_that_a_sentence_ends_with_are_found() -> None:
@@ -105,11 +146,31 @@ def test_without_the_data_there_are_no_photographs(tmp_path: Path) -> None:
     assert beyond.real_photos(tmp_path) == []
 
 
-def test_what_is_beyond_it_is_told_by_its_words() -> None:
+def test_no_question_is_put_twice_about_a_photograph() -> None:
+    photos = [lambda shade=shade: PIL.Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in range(39)]
+    asked = beyond.draw(random.Random("beyond 0"), 200, photos)
+    put = {
+        (sample.messages[-1]["content"][-1]["text"].lower(), *(shown.image.tobytes() for shown in sample.pictures))
+        for _, sample in asked
+    }
+    assert len(put) == 200
+
+
+def test_silence_is_not_right_of_what_it_can() -> None:
+    assert beyond.is_right(Reply("Hello!"), "not beyond")
+    assert not beyond.is_right(Reply(""), "not beyond")
+    assert not beyond.is_right(Reply("", error="ModelError: broken"), "not beyond")
+
+
+def test_what_is_beyond_it_is_told_by_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     always = ScriptedModel([lambda _: BEYOND["code"]] * 25)
+    monkeypatch.setattr(beyond, "DATA", tmp_path)
     scores = {score.name: score for score in beyond.beyond(always, count=20)}  # type: ignore[arg-type]
-    assert scores["beyond it"].share == 1
     assert scores["beyond it"].total == 20
+    assert "none is a photograph" in scores["beyond it"].note
     assert scores["beyond it: photo"].total == 10
+    assert scores["beyond it: health"].share == 0, "a doctor is to be named, no larger model"
+    assert scores["beyond it"].share == pytest.approx(0.9, abs=0.05)
     assert scores["beyond it: not said of what it can"].share == 0
+    assert scores["beyond it: not said of what it can"].met is False
     assert scores["beyond it: not said of what it can"].wrong

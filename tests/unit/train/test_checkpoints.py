@@ -95,7 +95,7 @@ def full(recipe: Recipe, out: Path, kilobytes: int) -> None:
     try:
         train(recipe, out, workers=0)
     except StoreError as error:
-        (out / "said").write_text(str(error))
+        out.with_name("said").write_text(str(error))
         os._exit(3)
 
 
@@ -106,7 +106,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(kilobytes: int, tmp_path: Path) -
         train(toy(steps=4, save_every=2), folder, workers=0)
     model = (out / "model" / "model.safetensors").read_bytes()
     assert live(full, longer, out, kilobytes) == 3
-    said = (out / "said").read_text()
+    said = out.with_name("said").read_text()
     assert "cannot be written" in said
     assert "the checkpoint of step 4 is whole; make room on the disk, and run the same command again" in said
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["2", "4"]

@@ -15,7 +15,7 @@ from mmagent.train.sample import Draw, Sample
 from mmagent.train.sources import make_source
 from mmagent.train.sources._names import OtherWords, Words, snake, word_lists
 from mmagent.train.sources.intents import tool_name
-from mmagent.train.sources.sgd import as_tool, plain_names, read_tools, shown_result
+from mmagent.train.sources.sgd import SUBJECTS, as_tool, plain_names, read_tools, shown_result
 from mmagent.train.sources.toolsets import NO_TOOL
 
 DATA = Path("../shared/data")
@@ -309,3 +309,8 @@ def test_xquad_names_its_options(tmp_path: Path) -> None:
 def test_the_same_dice_give_the_same_sample(name: str) -> None:
     first, second = make_source(name, {}), make_source(name, {})
     assert [s.messages for s in samples(first, 10)] == [s.messages for s in samples(second, 10)]
+
+
+def test_subjects_are_told_of_services_that_training_has(shared_data: Path) -> None:
+    trained = {service for service, _ in read_tools(str(shared_data / "dialogues_sgd" / "train_tools.json"))}
+    assert SUBJECTS.keys() <= trained

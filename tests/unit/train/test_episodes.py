@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,33 @@ def test_held_out_wordings_stay_out_of_training() -> None:
     kept = {phrases.phrase(rng, template, True) for _ in range(300)}
     assert len(kept) > 10
     assert not trained & kept
+
+
+def held_out_of(template: str) -> set[str]:
+    rng = random.Random(0)
+    drawn = {phrases.phrase(rng, template, True) for _ in range(20)}
+    return {text for text in drawn if phrases.is_held_out(text)}
+
+
+@pytest.mark.parametrize(
+    "topic", [phrases.RETURN_WINDOW, phrases.EXCEPTIONS, *phrases.TOPICS], ids=lambda topic: topic.headings
+)
+def test_each_topic_has_held_out_answers_and_questions(topic: phrases.Topic) -> None:
+    assert held_out_of(topic.says)
+    assert held_out_of(topic.asked)
+
+
+@pytest.mark.parametrize("name", [name for name in phrases.SENTENCES if name not in ("object", "named_object")])
+def test_each_sentence_of_customers_has_held_out_wordings(name: str) -> None:
+    kept = held_out_of(phrases.SENTENCES[name])
+    assert kept
+    if name in ("greeting", "thanks", "goodbye", "about_you"):
+        assert len({re.sub(r"\W+", " ", text.lower()).strip() for text in kept}) >= 4
+
+
+def test_case_and_signs_make_no_other_wording() -> None:
+    for texts in (("Hiya", "Hiya.", "hiya!"), ("I'm off, bye", "i m off bye"), ("Order: <id>.", "order id")):
+        assert len({phrases.is_held_out(text) for text in texts}) == 1
 
 
 def test_cases_and_their_solutions_follow_from_the_seed() -> None:

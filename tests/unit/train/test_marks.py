@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from itertools import product
+
 import pytest
 import torch
 from PIL import Image
 
-from mmagent.train.marks import ACROSS, BLANK, CHARACTERS, DOWN, WORDS, MarksHead, Targets
+from mmagent.errors import ConfigurationError
+from mmagent.model.stem import Gather
+from mmagent.testing.tiny import byte_tokenizer
+from mmagent.train.lesson import Lesson
+from mmagent.train.marks import ACROSS, BLANK, BLANKS, CHARACTERS, DOWN, WORDS, MarksHead, Targets
+from mmagent.train.network import build
+from mmagent.train.recipe import Losses, Shape
 from mmagent.train.sample import Mark, Shown
+from tests.unit.train.toys import SHAPE
 
 
 def shown(*marks: Mark, size: tuple[int, int] = (80, 40)) -> Shown:
@@ -48,33 +58,65 @@ def test_what_is_unknown_or_outside_is_not_asked_for(mark: Mark) -> None:
 
 def test_pictures_without_marks_teach_nothing() -> None:
     torch.manual_seed(0)
-    head, patches = MarksHead(8), torch.randn(2, 16, 8, requires_grad=True)
-    loss, right = head(patches, [Targets(shown(), 4), Targets(shown(), 4)])
+    head, patches = MarksHead(4, {"patches": (8, 4)}), torch.randn(2, 16, 8, requires_grad=True)
+    loss, right = head({"patches": patches}, [Targets(shown(), 4), Targets(shown(), 4)])
     assert loss.item() == 0
-    assert right != right  # not a number: there is nothing to tell
+    assert math.isnan(right["patches"])  # there is nothing to tell
     marked = Targets(shown(Mark("7", (0, 0, 5, 5))), 4)
-    loss, _ = head(patches, [Targets(shown(), 4), marked])
+    loss, _ = head({"patches": patches}, [Targets(shown(), 4), marked])
     loss.backward()
     assert patches.grad is not None
     assert not patches.grad[0].any()
     assert patches.grad[1].any()
 
 
-def test_each_patch_tells_its_own_cells() -> None:
-    """A head that knows what to say in one patch is right there, and only there."""
-    torch.manual_seed(0)
-    grid, there = 4, 2 * 4 + 1  # the patch in row 2, column 1
-    row, column = 2 * DOWN + 1, 1 * ACROSS + 3
-    width, height = 5 * grid * ACROSS, 5 * grid * DOWN
+@pytest.mark.parametrize("side", [2, 4, 8])
+def test_each_place_tells_its_own_cells(side: int) -> None:
+    """A head that knows what to say in one place is right there, and only there, on patches and finer and coarser."""
+    grid = 4
+    down, across = grid * DOWN // side, grid * ACROSS // side
+    there = 1 * side + 1  # the place in row 1, column 1
+    row, column = 2 * down - 1, 2 * across - 1  # its last cell
     box = (5.0 * column, 5.0 * row, 5.0 * column + 5, 5.0 * row + 5)
-    targets = [Targets(shown(Mark("7", box), size=(width, height)), grid)]
-    head = MarksHead(16)
-    for place in range(grid * grid):
-        patches = torch.zeros(1, grid * grid, 16)
-        patches[0, place, 0] = 1
+    targets = [Targets(shown(Mark("7", box), size=(5 * grid * ACROSS, 5 * grid * DOWN)), grid)]
+    head = MarksHead(grid, {"patches": (16, grid), "level": (16, side)})
+    cells = head.cells["level"]
+    for place in range(side * side):
+        features = torch.zeros(1, side * side, 16)
+        features[0, place, 0] = 1
         with torch.no_grad():
-            head.cells.weight.zero_()
-            head.cells.bias.zero_()
-            told = head.cells.weight.view(DOWN, ACROSS, BLANK + 1, 16)
-            told[1, 3, CHARACTERS.index("7"), 0] = 9
-        assert head(patches, targets)[1] == float(place == there)
+            cells.weight.zero_()
+            cells.bias.zero_()
+            told = cells.weight.view(down, across, BLANK + 1, 16)
+            told[-1, -1, CHARACTERS.index("7"), 0] = 9
+        _, right = head({"patches": torch.zeros(1, grid * grid, 16), "level": features}, targets)
+        assert right["level"] == float(place == there)
+
+
+def test_all_cells_of_a_patch_are_asked_whether_they_are_blank() -> None:
+    asked = {
+        (row % DOWN, column % ACROSS)
+        for row, column in product(range(48), range(96))
+        if not (row * 96 + column) % BLANKS
+    }
+    assert len(asked) == DOWN * ACROSS
+
+
+def test_a_network_begins_with_its_characters_apart() -> None:
+    """Each of the four places under a patch reaches channels of its own, so the patch can tell them apart."""
+    torch.manual_seed(0)
+    network = build(Shape.model_validate(SHAPE), byte_tokenizer())
+    stem = network.vision_tower.encoder.embeddings.patch_embedding
+    last = next(layer for layer in stem if isinstance(layer, Gather))
+    for index, (row, column) in enumerate(product((0, 1), (0, 1))):
+        seen = torch.zeros(1, last.in_channels, 2, 2)
+        seen[:, :, row, column] = torch.randn(last.in_channels)
+        reached = last(seen)[0, :, 0, 0].abs() > 0
+        share = last.out_channels // 4
+        assert reached.nonzero().flatten().tolist() == list(range(index * share, (index + 1) * share))
+
+
+def test_tokens_that_are_no_grid_cannot_be_asked() -> None:
+    network = build(Shape.model_validate(SHAPE | {"fusion": "late"}), byte_tokenizer())
+    with pytest.raises(ConfigurationError, match="marks_at"):
+        Lesson(network, Losses(marks=1, marks_at=["tokens"]))

@@ -17,7 +17,8 @@ from mmagent.errors import InputError, NotFound
 from mmagent.train.draw.blocks import draw_boxes
 from mmagent.train.sample import Sample
 from mmagent.train.sources import make_source
-from mmagent.train.sources.claims import claim, claim_that_is, is_towers
+from mmagent.train.sources.claim_forms import claim, claim_that_is
+from mmagent.train.sources.claims import is_towers
 from mmagent.train.sources.nlvr import ORDERS, invent, read
 
 

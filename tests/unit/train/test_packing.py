@@ -42,7 +42,7 @@ def examples(network: MMAgentForConditionalGeneration) -> list[Example]:
     """Samples of several lengths: with a picture, with two, and with none."""
     encoder = Encoder(byte_tokenizer(), network.config.image_seq_length, 32, 4)
     rng = random.Random(1)
-    drawn = [digits(2, 32)(rng), talk()(rng), digits(3, 32, scattered=True)(rng), digits(1, 32)(rng), talk(3)(rng)]
+    drawn = [digits(2, 32)(rng), talk()(rng), digits(3, 32, questions=3)(rng), digits(1, 32)(rng), talk(3)(rng)]
     second = digits(2, 32)(rng)
     drawn[3].messages.extend(second.messages)
     drawn[3].pictures.extend(second.pictures)

@@ -53,7 +53,7 @@ def test_a_picture_and_a_table(recipe: Recipe, tmp_path: Path) -> None:
     assert head.split()[:4] == ["source", "share", "tokens", "counted"]
     assert [row.split()[:2] for row in rows] == [["products", "75%"], ["drills", "25%"]]
     assert [row.split()[-2] for row in rows] == ["1.0", "0.0"], "pictures a sample"
-    assert "no model of toy is there yet" in said[0]
+    assert "no model of mmagent's own is there for toy" in said[0]
     assert made.pictured == 3
 
 

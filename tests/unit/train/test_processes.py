@@ -53,7 +53,7 @@ def trained(rank: int, recipe: Recipe, folder: Path) -> None:
     """A whole run; leaves this process's weights."""
     run = Run(recipe, folder / "toy", Watch(), 0)
     assert run.accelerator.num_processes == PROCESSES
-    run.go(resume=True)
+    run.go()
     torch.save(run.bare.state_dict(), folder / f"{rank}.pt")
 
 
@@ -67,7 +67,7 @@ def test_all_end_with_the_same_weights_and_go_on_as_they_were(tmp_path: Path) ->
     assert all(torch.equal(one[name], other[name]) for name in one)
     line = json.loads((tmp_path / "whole" / "toy" / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["step"] == 6
-    assert line["tokens"] >= 6 * 128  # of both
+    assert 6 * 64 < line["tokens"] <= 6 * 128  # of both
     assert (tmp_path / "whole" / "toy" / "model" / "model.safetensors").is_file()
 
 

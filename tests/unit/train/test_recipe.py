@@ -33,7 +33,7 @@ def test_what_ships_can_be_loaded_and_its_sources_take_their_options(name: str) 
         ({"shape": SHAPE | {"widht": 64}}, "'shape.widht'", "did you mean 'width'?"),
         ({"shape": SHAPE | {"vision": {"image_size": 64}}}, "'shape.vision.image_size'", "did you mean 'image_side'?"),
         ({"data": [{"source": "digits", "wait": 2}]}, "'data.0.wait'", "from_step, options, pictures, source"),
-        ({"losses": {"contrast": 1}}, "'losses.contrast'", "contrastive, marks, text"),
+        ({"losses": {"contrast": 1}}, "'losses.contrast'", "contrastive, marks, marks_at, text"),
         ({"stage": "lora", "lora": {"r": 4}}, "'lora.r'", "alpha, dropout, rank, targets"),
     ],
 )
@@ -81,3 +81,31 @@ def test_fields_may_be_changed_from_outside() -> None:
     changed = load("tiny", steps=4, seed=None)
     assert changed.steps == 4
     assert changed == Recipe.model_validate(load("tiny").model_dump() | {"steps": 4})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train": []}, "train: List should have at least 1 item"),
+        ({"losses": {"text": 0}}, "nothing is asked"),
+        ({"losses": {"contrastive": 1}, "shape": SHAPE | {"projection": None}}, "needs shape.projection"),
+        ({"shape": SHAPE | {"heads": 5}}, "width 32 is no multiple of 2 * heads (10)"),
+        ({"shape": SHAPE | {"key_value_heads": 3}}, "heads 4 is no multiple of key_value_heads 3"),
+        ({"shape": SHAPE | {"vision": {"image_side": 33}}}, "vision.image_side must be a multiple of"),
+        ({"seed": -1}, "seed: "),
+        ({"matrix_lr": float("inf")}, "matrix_lr: "),
+    ],
+)
+def test_values_that_fit_no_network_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        toy(**changes)
+    assert said in str(error.value)
+
+
+def test_a_mistyped_name_finds_the_recipe_and_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="did you mean 'tiny'"):
+        load("tinny")
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("")
+    with pytest.raises(ConfigurationError, match=r"did you mean 'mine\.yaml'"):
+        load("mine")

@@ -239,7 +239,7 @@ def test_files_without_a_good_row_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}" * 100)[:20])
     with pytest.raises(InputError, match="damaged gzip"):
         make_source("rows", {"path": str(tmp_path / "cut.jsonl.gz")})
-    with pytest.raises(ConfigurationError, match="choose stop or skip"):
+    with pytest.raises(ConfigurationError, match="option on_bad_row: Input should be 'stop' or 'skip'"):
         make_source("rows", {"path": str(path), "on_bad_row": "ignore"})
 
 
@@ -276,5 +276,5 @@ def test_varied_rows_have_other_values_that_agree(tmp_path: Path) -> None:
     _, asked, calling = make_source("rows", {"path": str(write(tmp_path, named)), "vary": 1.0})(rng).messages
     function = calling["tool_calls"][0]["function"]
     assert function["name"] == "find" and asked["content"][0]["text"] == f"A {function['arguments']['name']}?"
-    with pytest.raises(ConfigurationError, match="give one from 0 to 1"):
+    with pytest.raises(ConfigurationError, match="option vary: Input should be less than or equal to 1"):
         make_source("rows", {"path": str(tmp_path / "rows.jsonl"), "vary": 2})

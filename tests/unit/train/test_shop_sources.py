@@ -96,7 +96,7 @@ def test_an_unknown_kind_of_drill_lists_those_there_are() -> None:
 
 
 def test_a_share_above_one_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="from 0 to 1"):
+    with pytest.raises(ConfigurationError, match="distractors"):
         make_source("shop", {"distractors": 40})
 
 
@@ -120,7 +120,9 @@ def test_captions_tell_receipts_apart() -> None:
 
 
 def test_what_is_beyond_it_says_so_and_names_what_to_use_instead() -> None:
-    assert all(words.is_beyond(answer) for answer in words.BEYOND.values())
+    assert all(words.is_beyond(answer) and words.is_beyond(answer, kind) for kind, answer in words.BEYOND.items())
+    assert not words.is_beyond(words.BEYOND["knowledge"], "health"), "a larger model is no doctor"
+    assert not words.is_beyond(words.BEYOND["health"], "code")
     assert not words.is_beyond("I can only help with our shop: orders, parcels, products and policies.")
     assert words.is_beyond(said(drawn("beyond", {"within": 0.0}, 1)[0], "assistant")[-1])
 

@@ -30,7 +30,7 @@ def toy(**changes: Any) -> Recipe:
         "shape": SHAPE,
         "data": [
             {"source": "digits", "options": {"length": 2, "side": 32}},
-            {"source": "digits", "options": {"length": 3, "side": 32, "scattered": True}},
+            {"source": "digits", "options": {"length": 3, "side": 32, "questions": 3}},
         ],
         "losses": {"text": 1, "contrastive": 0.1, "marks": 0.1},
         "steps": 8,
