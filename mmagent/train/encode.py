@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
 
+from mmagent.train.gaze import Printed, looks
 from mmagent.train.marks import Targets
 from mmagent.train.packing import IGNORED, Packed, Row, pack
 from mmagent.train.sample import Sample, Shown
@@ -25,6 +27,8 @@ class Example:
     captions: list[list[int]]
     """Ids of each picture's caption; empty where it has none."""
     source: str
+    looks: list[tuple[int, int]]
+    """From where in the row to look where, see `mmagent.train.gaze`."""
 
 
 @dataclass
@@ -39,6 +43,8 @@ class Batch:
     captions: Packed | None
     """Their captions, in that order; None where there are none."""
     sources: list[str] = field(default_factory=list)
+    looks: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 2, dtype=torch.int64))  # [M, 2]
+    """From where in the packed row to look where."""
 
     @property
     def counted(self) -> int:
@@ -75,13 +81,24 @@ class Encoder:
         )
         ids = [id for token in written for id in [token] * (self.image_seq_length if token == self.image else 1)]
         captions = [self._ids(shown.caption) if shown.caption else [] for shown in sample.pictures]
+        row = Row(ids, self._labels(ids))
         return Example(
-            Row(ids, self._labels(ids)),
+            row,
             [squeeze(shown, self.side) for shown in sample.pictures],
             [Targets(shown, self.grid) for shown in sample.pictures],
             captions,
             source,
+            self._looks(row, sample.pictures),
         )
+
+    def _looks(self, row: Row, pictures: Sequence[Shown]) -> list[tuple[int, int]]:
+        if not any(shown.marks for shown in pictures):
+            return []
+        firsts = [place for place, token in enumerate(row.ids) if token == self.image][:: self.image_seq_length]
+        printed = [Printed(shown, at, self.image_seq_length) for shown, at in zip(pictures, firsts, strict=True)]
+        answered = [token if label != IGNORED else self.end for token, label in zip(row.ids, row.labels, strict=True)]
+        pieces = self.tokenizer.batch_decode([[token] for token in answered], skip_special_tokens=True)
+        return looks(row, pieces, printed)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Examples as one batch."""
@@ -114,6 +131,8 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
 def collate(examples: Sequence[Example], side: int) -> Batch:
     """Examples as one batch, their pictures of ``side`` pixels."""
     pixels = [torch.from_numpy(np.array(one)) for example in examples for one in example.pixels]
+    starts = accumulate((len(example.row.ids) for example in examples), initial=0)
+    seen = [(start + at, start + to) for start, one in zip(starts, examples, strict=False) for at, to in one.looks]
     captions: dict[tuple[int, ...], int] = {}
     for index, caption in enumerate(caption for example in examples for caption in example.captions):
         if caption:
@@ -125,4 +144,5 @@ def collate(examples: Sequence[Example], side: int) -> Batch:
         list(captions.values()),
         pack([Row(list(ids), list(ids)) for ids in captions]) if captions else None,
         [example.source for example in examples],
+        torch.tensor(seen, dtype=torch.int64).view(-1, 2),
     )

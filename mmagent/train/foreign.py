@@ -186,7 +186,7 @@ class ForeignLesson(Lesson):
     """A network of whatever family, asked for the assistant's words."""
 
     def __init__(self, network: Any, losses: Losses) -> None:
-        super().__init__(network, losses.model_copy(update={"marks": 0.0}))
+        super().__init__(network, losses.model_copy(update={"marks": 0.0, "gaze": 0.0}))
 
     def forward(self, batch: Batch) -> Answers:
         """One pass over each example; logits only where they count."""
@@ -202,7 +202,8 @@ class ForeignLesson(Lesson):
             wanted.append(target)
             got.append(logits.argmax(-1))
         nothing = torch.zeros((), device=device)
-        return Answers(torch.stack(losses).sum(), nothing, nothing, torch.cat(wanted), torch.cat(got), {}, math.nan)
+        told = torch.cat(wanted), torch.cat(got)
+        return Answers(torch.stack(losses).sum(), nothing, nothing, nothing, *told, {}, math.nan, math.nan)
 
     def _cast(self, value: torch.Tensor) -> torch.Tensor:
         wide = torch.is_floating_point(value)

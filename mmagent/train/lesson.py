@@ -14,6 +14,7 @@ from mmagent.errors import ConfigurationError
 from mmagent.model import MMAgentForConditionalGeneration
 from mmagent.model.stem import Stem
 from mmagent.train.encode import Batch, normalise
+from mmagent.train.gaze import Gaze, watched
 from mmagent.train.marks import MarksHead
 from mmagent.train.packing import IGNORED, Packed
 from mmagent.train.recipe import Losses
@@ -27,12 +28,15 @@ class Answers:
     """Summed cross entropy of the tokens that count."""
     contrastive: torch.Tensor
     marks: torch.Tensor
+    gaze: torch.Tensor
     wanted: torch.Tensor  # [M] the tokens that count
     got: torch.Tensor  # [M] the most likely token at each of them
     characters: dict[str, float]
     """Share of the characters that were told right, by level; NaN where there were none."""
     matched: float
     """Share of pictures whose own caption fitted best; NaN where there were none."""
+    looked: float
+    """Share of looks at the right place; NaN where there were none."""
 
 
 class Lesson(nn.Module):
@@ -44,6 +48,8 @@ class Lesson(nn.Module):
         self.losses = losses
         self.marks: MarksHead | None = None
         self._fine: torch.Tensor | None = None
+        if losses.gaze and network.fusion is not None:
+            raise ConfigurationError("losses.gaze needs fusion early, where pictures are tokens of the decoder")
         if losses.marks:
             levels = self._levels()
             self.marks = MarksHead(levels["patches"][1], levels)
@@ -58,8 +64,9 @@ class Lesson(nn.Module):
             if self.losses.text or self._asks("tokens"):
                 tokens = self.network.connector(patches)  # [N, T, D_text]
         text, wanted, got = nothing, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+        gaze = self._gaze(batch)
         if self.losses.text and batch.counted:
-            text, wanted, got = self._words(batch.packed, patches, tokens)
+            text, wanted, got = self._words(batch.packed, patches, tokens, gaze)
         contrastive, matched = nothing, float("nan")
         if self.losses.contrastive and patches is not None and batch.captions is not None:
             contrastive, matched = self._pairs(batch, patches)
@@ -68,7 +75,13 @@ class Lesson(nn.Module):
             features = {"stem": self._fine, "patches": patches, "tokens": tokens}
             marks, characters = self.marks({name: features[name] for name in self.marks.shapes}, batch.targets)
             self._fine = None
-        return Answers(text, contrastive, marks, wanted, got, characters, matched)
+        looked = (nothing, float("nan")) if gaze is None else (gaze.loss, gaze.right)
+        return Answers(text, contrastive, marks, looked[0], wanted, got, characters, matched, looked[1])
+
+    def _gaze(self, batch: Batch) -> Gaze | None:
+        if not (self.losses.gaze and len(batch.looks)):
+            return None
+        return Gaze(batch.looks.to(self.network.device), watched(self.network.config.text_config.num_hidden_layers))
 
     def _asks(self, level: str) -> bool:
         return self.marks is not None and level in self.marks.shapes
@@ -107,7 +120,7 @@ class Lesson(nn.Module):
         return True
 
     def _words(
-        self, packed: Packed, patches: torch.Tensor | None, tokens: torch.Tensor | None
+        self, packed: Packed, patches: torch.Tensor | None, tokens: torch.Tensor | None, gaze: Gaze | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         network = self.network
         if network.fusion is not None:
@@ -117,7 +130,7 @@ class Lesson(nn.Module):
         if tokens is not None:
             mask = (ids == network.config.image_token_id).unsqueeze(-1)
             embedded = embedded.masked_scatter(mask, tokens.to(embedded.dtype))
-        hidden = self._decode(packed, inputs_embeds=embedded)[:, :-1]
+        hidden = self._decode(packed, inputs_embeds=embedded, gaze=gaze)[:, :-1]
         counted = labels != IGNORED
         return _told(network.get_output_embeddings()(hidden[counted]), labels[counted])
 
@@ -133,7 +146,7 @@ class Lesson(nn.Module):
         counted = wanted != IGNORED
         return _told(made.logits[:, :-1][counted], wanted[counted])
 
-    def _decode(self, packed: Packed, **given: torch.Tensor) -> torch.Tensor:
+    def _decode(self, packed: Packed, **given: Any) -> torch.Tensor:
         decoder = self.network.get_decoder()
         places = packed.position_ids.to(self.network.device)
         made = decoder(**given, position_ids=places, use_cache=False, lengths=packed.lengths)

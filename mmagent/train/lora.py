@@ -240,6 +240,7 @@ def _check(recipe: Recipe) -> None:
         "parts": bool(recipe.parts),
         "losses.contrastive": bool(recipe.losses.contrastive),
         "losses.marks": bool(recipe.losses.marks),
+        "losses.gaze": bool(recipe.losses.gaze),
     }
     for name, is_wrong in wrong.items():
         if is_wrong:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
+
+if TYPE_CHECKING:
+    from mmagent.train.gaze import Gaze
 
 IGNORED = -100
 """The label of a position that does not count, as in torch's cross entropy."""
@@ -64,11 +67,14 @@ def attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     lengths: list[int] | None = None,
+    gaze: Gaze | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each sample; ``lengths`` reaches it through the decoder's keyword arguments."""
+    """Causal attention within each sample; ``lengths`` and ``gaze`` come through the decoder's keyword arguments."""
     grouped = query.shape[1] != key.shape[1]
     parts = lengths or [query.shape[2]]
+    if gaze is not None:
+        gaze.watch(int(module.layer_idx), query, key, scaling or query.shape[-1] ** -0.5, parts)  # type: ignore[arg-type]
     seen = [
         scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped)
         for q, k, v in zip(query.split(parts, 2), key.split(parts, 2), value.split(parts, 2), strict=True)

@@ -16,7 +16,7 @@ Point: TypeAlias = tuple[float, float]
 """Tokens, and a figure."""
 RIGHT = "right "
 """Figures of checks begin with it; what follows is a source, or ``characters``."""
-LOSSES = ("loss", "contrastive", "marks")
+LOSSES = ("loss", "contrastive", "marks", "gaze")
 """What a run is shown by: the first of these that it has."""
 SMOOTH = 0.5
 """Share of the running mean that a point keeps."""

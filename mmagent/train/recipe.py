@@ -99,6 +99,8 @@ class Losses(_Fields):
     """Of pictures and their captions, over the pictures of a batch."""
     marks: float = Field(default=0.0, ge=0)
     """Characters and things at their places, told by the vision tower through a head that is not saved."""
+    gaze: float = Field(default=0.0, ge=0)
+    """Where the decoder looks for what it reads, see `mmagent.train.gaze`."""
     marks_at: list[Literal["stem", "patches", "tokens"]] = ["stem", "patches"]
     """Where characters are asked for: in the tower's stem, its patches, and the tokens that the decoder sees."""
 
@@ -171,6 +173,8 @@ class Recipe(_Fields):
             raise ValueError("the stage lora and the field lora belong together")
         if not (self.losses.text or self.losses.contrastive or self.losses.marks):
             raise ValueError("nothing is asked: all weights of losses are 0")
+        if self.losses.gaze and not self.losses.text:
+            raise ValueError("losses.gaze is asked of the words of answers; it needs losses.text")
         if self.losses.contrastive and self.shape and self.shape.projection is None:
             raise ValueError("losses.contrastive needs shape.projection, the width of the embeddings")
         return self

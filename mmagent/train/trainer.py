@@ -201,9 +201,12 @@ class Run:
             ModelError: The loss is not a number; no weight was changed.
         """
         accelerator, losses = self.accelerator, self.recipe.losses
-        mine = [(batch.counted, sum(batch.packed.lengths), batch.marked, len(batch.captioned)) for batch in batches]
+        mine = [
+            (batch.counted, sum(batch.packed.lengths), batch.marked, len(batch.captioned), len(batch.looks))
+            for batch in batches
+        ]
         summed = torch.tensor(mine, device=accelerator.device).sum(0)
-        counted, tokens, marked, captioned = accelerator.reduce(summed, "sum").tolist()
+        counted, tokens, marked, captioned, looked = accelerator.reduce(summed, "sum").tolist()
         figures: dict[str, list[float]] = defaultdict(list)
         for index, batch in enumerate(batches):
             last = index + 1 == len(batches)
@@ -215,6 +218,7 @@ class Run:
                     share = len(batch.captioned) * many / max(1, captioned)
                     loss = loss + losses.contrastive * answers.contrastive * share
                     loss = loss + losses.marks * answers.marks * batch.marked * many / max(1, marked)
+                    loss = loss + losses.gaze * answers.gaze * len(batch.looks) * many / max(1, looked)
                     if many > 1:  # each process must use every weight, or they wait for each other
                         loss = loss + 0.0 * sum(p.sum() for p in self.bare.parameters() if p.requires_grad)
                 self._must_be_a_number(loss.item(), f"loss of step {step}, batch {index}", [batch])
@@ -276,9 +280,10 @@ class Run:
                 example = stream.example(rng, self.recipe.steps - 1)
                 answers = self.bare(self.encoder.collate([example]))
                 right[example.source] += _messages_right(answers, self.encoder.end)
-                for level, share in answers.characters.items():
+                shares = {f"characters {level}": share for level, share in answers.characters.items()}
+                for name, share in (shares | {"looked": answers.looked}).items():
                     if math.isfinite(share):
-                        right[f"characters {level}"].append(share)
+                        right[name].append(share)
         self.bare.train()
         return {f"right {name}": sum(values) / len(values) for name, values in sorted(right.items()) if values}
 
@@ -350,6 +355,9 @@ def _note(figures: dict[str, list[float]], answers: Answers, losses: Any) -> Non
     if losses.contrastive and math.isfinite(answers.matched):
         figures["contrastive"].append(answers.contrastive.item())
         figures["matched"].append(answers.matched)
+    if math.isfinite(answers.looked):
+        figures["gaze"].append(answers.gaze.item())
+        figures["looked"].append(answers.looked)
     if losses.marks and any(map(math.isfinite, answers.characters.values())):
         figures["marks"].append(answers.marks.item())
         for level, share in answers.characters.items():

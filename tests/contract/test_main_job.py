@@ -43,7 +43,7 @@ def called(result: Result) -> list[str]:
 
 
 def receipt(order_id: str, item: str) -> bytes:
-    image = pictures.receipt(
+    image, _ = pictures.receipt(
         random.Random(11),
         shop="Oak and Iron",
         order_id=order_id,

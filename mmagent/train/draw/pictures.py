@@ -7,6 +7,7 @@ Words are ASCII: Pillow's own font has nothing beyond it. And RapidOCR often rea
 
 from __future__ import annotations
 
+import math
 import random
 
 from PIL import Image, ImageDraw
@@ -15,7 +16,8 @@ from mmagent.errors import InputError
 from mmagent.train.draw import strokes
 from mmagent.train.draw.everyday import SCENES
 from mmagent.train.draw.products import SHAPES
-from mmagent.train.draw.strokes import COLORS, RGB, Pen, any_color, shade, vary
+from mmagent.train.draw.strokes import COLORS, RGB, Font, Pen, any_color, shade, vary
+from mmagent.train.sample import Mark
 
 __all__ = ["COLORS", "PRODUCTS", "SCENES", "parcel_label", "product_photo", "receipt", "unrelated"]
 
@@ -28,6 +30,9 @@ _BANNERS: tuple[RGB, ...] = ((15, 15, 15), (190, 30, 35), (25, 60, 140), (235, 1
 _BOXES: tuple[RGB, ...] = ((176, 132, 86), (190, 148, 104), (160, 118, 74), (120, 122, 128), (205, 205, 205))
 _PAPERS: tuple[RGB, ...] = ((255, 255, 255), (250, 250, 248), (255, 252, 240), (252, 246, 226), (244, 246, 250))
 
+Drawn = tuple[Image.Image, tuple[Mark, ...]]
+"""A picture, and where its characters stand."""
+
 
 class _Sheet:
     """A sheet of paper that is written from top to bottom in one font and one ink, between a left and a right edge."""
@@ -37,21 +42,31 @@ class _Sheet:
         self.draw = ImageDraw.Draw(self.paper)
         self.rng, self.family, self.ink = rng, strokes.pick_family(rng), any_color(rng, 0, 50)
         self.left, self.right, self.y = pad, size[0] - pad, pad
+        self.marks: list[Mark] = []
 
     def write(
         self, x: float, y: float, text: str, size: int, anchor: str, width: float, ink: RGB | None = None
     ) -> None:
         """Text at most `width` pixels wide, smaller than `size` where it must be."""
         fitted = strokes.fit(self.family, size, text, width)
-        self.draw.text((x, y), text, fill=ink or self.ink, font=fitted, anchor=anchor)
+        self._put(x, y, text, fitted, anchor, ink or self.ink)
 
     def row(self, first: str, last: str, size: int, pitch: int) -> None:
         """Two texts of one size on the next row, at the left edge and at the right edge, well apart."""
         room = self.right - self.left - 3 * size
         fitted = strokes.fit(self.family, size, first + last, room)
-        self.draw.text((self.left, self.y), first, fill=self.ink, font=fitted, anchor="la")
-        self.draw.text((self.right, self.y), last, fill=self.ink, font=fitted, anchor="ra")
+        self._put(self.left, self.y, first, fitted, "la", self.ink)
+        self._put(self.right, self.y, last, fitted, "ra", self.ink)
         self.y += pitch
+
+    def _put(self, x: float, y: float, text: str, face: Font, anchor: str, ink: RGB) -> None:
+        self.draw.text((x, y), text, fill=ink, font=face, anchor=anchor)
+        x -= {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]] * face.getlength(text)
+        for index, char in enumerate(text):
+            if not char.isspace():
+                start = x + face.getlength(text[:index])
+                left, top, right, bottom = face.getbbox(char, anchor=f"l{anchor[1]}")
+                self.marks.append(Mark(char, (start + left, y + top, start + right, y + bottom)))
 
     def rule(self) -> None:
         """A line across, solid or dashed."""
@@ -60,10 +75,20 @@ class _Sheet:
             self.draw.line((x, self.y, x + dash if dash else self.right, self.y), fill=self.ink, width=1)
         self.y += 10
 
-    def lay(self, background: RGB, size: tuple[int, int]) -> Image.Image:
+    def lay(self, background: RGB, size: tuple[int, int]) -> Drawn:
         """The sheet on a background of that size, a little tilted and worn."""
         ground = strokes.backdrop(self.rng, size, background)
-        return strokes.worn(self.rng, strokes.tilted(self.rng, self.paper, ground, 1.5))
+        image, degrees = strokes.tilted(self.rng, self.paper, ground, 1.5)
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+
+        def moved(mark: Mark) -> Mark:
+            left, top, right, bottom = mark.box
+            x, y = (left + right - self.paper.width) / 2, (top + bottom - self.paper.height) / 2
+            middle, down = size[0] / 2 + x * cos + y * sin, size[1] / 2 - x * sin + y * cos
+            half, tall = (right - left) / 2, (bottom - top) / 2
+            return Mark(mark.name, (middle - half, down - tall, middle + half, down + tall))
+
+        return strokes.worn(self.rng, image), tuple(map(moved, self.marks))
 
 
 def receipt(
@@ -75,8 +100,8 @@ def receipt(
     lines: list[tuple[str, str]],
     total: str,
     label: str = "Order",
-) -> Image.Image:
-    """A till receipt, 380-460 x 520-680 pixels.
+) -> Drawn:
+    """A till receipt, 380-460 x 520-680 pixels, and where its characters stand.
 
     Args:
         rng: the only source of chance.
@@ -110,8 +135,8 @@ def receipt(
     return sheet.lay(any_color(rng, 60, 190), (width, height))
 
 
-def parcel_label(rng: random.Random, *, carrier: str, tracking: str, to: str, date: str) -> Image.Image:
-    """A shipping label, 520-640 x 360-440 pixels.
+def parcel_label(rng: random.Random, *, carrier: str, tracking: str, to: str, date: str) -> Drawn:
+    """A shipping label, 520-640 x 360-440 pixels, and where its characters stand.
 
     Args:
         rng: the only source of chance.

@@ -213,15 +213,21 @@ def bars(rng: random.Random, draw: ImageDraw.ImageDraw, place: tuple[int, int, i
         x += bar + unit * rng.choice((1, 1, 2))
 
 
-def tilted(rng: random.Random, paper: Image.Image, background: Image.Image, degrees: float) -> Image.Image:
-    """The paper laid on the middle of the background, half the time turned by at most the degrees either way."""
-    mask = None
+def tilted(
+    rng: random.Random, paper: Image.Image, background: Image.Image, degrees: float
+) -> tuple[Image.Image, float]:
+    """The paper laid on the middle of the background, half the time turned by at most the degrees either way.
+
+    Returns:
+        The picture, and by how many degrees the paper was turned against the clock.
+    """
+    mask, angle = None, 0.0
     if rng.random() < 0.5:
         angle = rng.uniform(-degrees, degrees)
         mask = Image.new("1", paper.size, 1).rotate(angle, expand=True)
         paper = paper.rotate(angle, Image.Resampling.BILINEAR, expand=True)
     background.paste(paper, ((background.width - paper.width) // 2, (background.height - paper.height) // 2), mask)
-    return background
+    return background, angle
 
 
 def worn(rng: random.Random, image: Image.Image) -> Image.Image:

@@ -19,20 +19,24 @@ Thing = tuple[str, str]
 
 def render(rng: random.Random, picture: Picture) -> Image.Image:
     """The pixels of a picture of the shop world."""
+    return _drawn(rng, picture)[0]
+
+
+def _drawn(rng: random.Random, picture: Picture) -> pictures.Drawn:
     if picture.kind == "receipt":
         return pictures.receipt(rng, **picture.fields)
     if picture.kind == "label":
         return pictures.parcel_label(rng, **picture.fields)
     if picture.kind == "product":
-        return pictures.product_photo(rng, **picture.fields)
-    return pictures.unrelated(rng)
+        return pictures.product_photo(rng, **picture.fields), ()
+    return pictures.unrelated(rng), ()
 
 
 def shown(rng: random.Random, picture: Picture) -> Shown:
     """A picture of the shop world as training takes it; of products, half are drawn with their place known."""
     if picture.kind == "product" and rng.random() < 0.5:
         return photo(rng, [(picture.fields["color"], picture.fields["product"])])
-    return Shown(render(rng, picture), caption=caption(picture))
+    return Shown(*_drawn(rng, picture), caption(picture))
 
 
 def caption(picture: Picture) -> str:

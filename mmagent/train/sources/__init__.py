@@ -18,6 +18,7 @@ SOURCES: dict[str, str] = {
     "documents": "mmagent.train.sources.documents:documents",
     "drills": "mmagent.train.sources.drills:drills",
     "intents": "mmagent.train.sources.intents:intents",
+    "lines": "mmagent.train.sources.lines:lines",
     "nlvr": "mmagent.train.sources.nlvr:nlvr",
     "products": "mmagent.train.sources.products:products",
     "rows": "mmagent.train.sources.rows:rows",

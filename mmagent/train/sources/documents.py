@@ -77,7 +77,7 @@ def documents(questions: Count = 3, transcribe: Share = 0.3, plain: bool = False
 
     def draw(rng: random.Random) -> Sample:
         form = draw_form(rng)
-        asked = [(_say(rng, _TRANSCRIBE), form.text)] if rng.random() < transcribe else []
+        asked = [transcription(rng, form.text)] if rng.random() < transcribe else []
         asked += ask_some(rng, form, questions)
         return conversation(rng, asked, show(rng, form, plain=plain))
 
@@ -90,6 +90,11 @@ def conversation(rng: random.Random, asked: list[tuple[str, str]], shown: Shown)
     for index, (question, answer) in enumerate(asked):
         messages += [user(question, images=not index), assistant(answer)]
     return Sample(messages, pictures=[shown])
+
+
+def transcription(rng: random.Random, text: str) -> tuple[str, str]:
+    """To read all of a text."""
+    return _say(rng, _TRANSCRIBE), text
 
 
 def show(rng: random.Random, form: Form, *, plain: bool = False) -> Shown:

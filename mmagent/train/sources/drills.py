@@ -99,7 +99,7 @@ def compare(rng: random.Random) -> Sample:
 
 def repeat_word(rng: random.Random) -> Sample:
     """Say a few names and codes again."""
-    text = " ".join(_word(rng) for _ in range(rng.randint(1, 4)))
+    text = " ".join(word(rng) for _ in range(rng.randint(1, 4)))
     return _rounds("", [(f"Repeat: {text}", text)])
 
 
@@ -107,7 +107,7 @@ def value_word(rng: random.Random) -> Sample:
     """Find the values of keys as receipts and records have them."""
     known = ("Order", "Total", "Date", "Ref", "Tracking", "item", "price", "status", "place", "name", "code", "days")
     keys = rng.sample(known, rng.randint(3, 6))
-    values = {key: _word(rng) for key in keys}
+    values = {key: word(rng) for key in keys}
     lines = "\n".join(f"{key} {value}" for key, value in values.items())
     text = json.dumps(values, ensure_ascii=False) if rng.random() < 0.5 else lines
     return _rounds(text, [(f"{key}?", values[key]) for key in rng.sample(keys, rng.randint(1, 3))])
@@ -126,7 +126,8 @@ KINDS: dict[str, tuple[Callable[[random.Random], Sample], ...]] = {
 """What each kind of drill draws from."""
 
 
-def _word(rng: random.Random) -> str:
+def word(rng: random.Random) -> str:
+    """A number of an order or parcel, a product, a price, or a number."""
     draw = rng.random()
     if draw < 0.5:
         return order_id(rng) if draw < 0.35 else tracking_number(rng)
@@ -141,7 +142,7 @@ def _nonsense(rng: random.Random, low: int, high: int) -> str:
     def one() -> str:
         draw = rng.random()
         if draw < 0.25:
-            return _word(rng)
+            return word(rng)
         return p.made_up(rng) if draw < 0.4 else rng.choice(p.VOCABULARY)
 
     return " ".join(one() for _ in range(rng.randint(low, high)))

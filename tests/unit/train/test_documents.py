@@ -88,6 +88,18 @@ def test_reading_the_text_comes_first_and_gives_every_line() -> None:
         assert marks == re.sub(r"\s", "", read)
 
 
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_lines_ask_for_what_is_printed(pairs: float) -> None:
+    draw = make_source("lines", {"most": 3, "pairs": pairs})
+    sheets = [draw(random.Random(f"sheet {seed}")) for seed in range(30)]
+    for sheet in sheets:
+        printed = "".join(mark.name for mark in sheet.pictures[0].marks)
+        answers = ["".join(answer.split()) for _, answer in said(sheet)]
+        assert all(answer in printed for answer in answers)
+        assert pairs or answers == [printed]
+    assert len({len(answer.splitlines()) for sheet in sheets for _, answer in said(sheet)}) == 3
+
+
 def test_json_answers_hold_the_printed_values() -> None:
     found = [json.loads(answer) for sample in draws(40) for _, answer in said(sample) if answer.startswith("{")]
     assert found and all(list(one) == ["order", "date", "total"] for one in found)

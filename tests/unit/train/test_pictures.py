@@ -19,11 +19,11 @@ def draw_receipt(rng: random.Random, order_id: str = "A-48213", label: str = "Or
     lines = [("Desk lamp", "24.90"), ("Mug", "7.50")]
     return receipt(
         rng, shop="North & Co", order_id=order_id, date="2026-11-03", lines=lines, total="32.40", label=label
-    )
+    )[0]
 
 
 def draw_label(rng: random.Random, tracking: str = "TRK-9920-114") -> Image.Image:
-    return parcel_label(rng, carrier="Nordpost", tracking=tracking, to="Maya Lind\n14 Mill Lane", date="2026-11-03")
+    return parcel_label(rng, carrier="Nordpost", tracking=tracking, to="Maya Lind\n14 Mill Lane", date="2026-11-03")[0]
 
 
 def draw_product(rng: random.Random) -> Image.Image:
@@ -94,6 +94,20 @@ def test_unrelated_pictures_come_from_many_families() -> None:
     small = [np.asarray(scene(random.Random(3)).convert("RGB").resize((32, 32)), np.int16) for scene in SCENES]
     for index, one in enumerate(small):
         assert all(np.abs(one - other).mean() > 8 for other in small[:index])
+
+
+def test_characters_are_marked_where_their_ink_is() -> None:
+    lines = [("Desk lamp", "24.90")]
+    words = "North&CoOrderLM-2041Date2026-11-03Desklamp24.90"
+    for seed in range(8):
+        image, marks = receipt(
+            random.Random(seed), shop="North & Co", order_id="LM-2041", date="2026-11-03", lines=lines, total="24.90"
+        )
+        assert sorted("".join(mark.name for mark in marks)[:47]) == sorted(words)
+        grey = np.asarray(image.convert("L"), np.int16)
+        for mark in marks:
+            left, top, right, bottom = (round(edge) for edge in mark.box)
+            assert grey[top : bottom + 1, left : right + 1].min() < grey[top : bottom + 1].max() - 60, mark
 
 
 def test_a_receipt_without_a_number_has_no_row_for_it() -> None:
