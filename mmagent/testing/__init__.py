@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from mmagent.testing.network import NetworkDisabled, no_network
     from mmagent.testing.parity import expected_logits, insets_of, noise_picture, parity_prompts, user_prompt
     from mmagent.testing.replay import RecordingModel, ReplayModel, RequestDiffers, record
+    from mmagent.testing.sound import (
+        ScriptedDetector,
+        ScriptedRecorder,
+        ScriptedSpeaker,
+        ScriptedSpeech,
+        ScriptedVoice,
+    )
     from mmagent.testing.speech import LoudVad, ScriptedEngine, decoded
     from mmagent.testing.stories import read_stories
 
@@ -29,8 +36,13 @@ __all__ = [
     "ReplayModel",
     "RequestDiffers",
     "ScriptedCall",
+    "ScriptedDetector",
     "ScriptedEngine",
     "ScriptedModel",
+    "ScriptedRecorder",
+    "ScriptedSpeaker",
+    "ScriptedSpeech",
+    "ScriptedVoice",
     "SlowModel",
     "accepts",
     "call",
@@ -59,8 +71,13 @@ _HOMES = {
     "ReplayModel": "mmagent.testing.replay",
     "RequestDiffers": "mmagent.testing.replay",
     "ScriptedCall": "mmagent.chat.scripted",
+    "ScriptedDetector": "mmagent.testing.sound",
     "ScriptedEngine": "mmagent.testing.speech",
     "ScriptedModel": "mmagent.chat.scripted",
+    "ScriptedRecorder": "mmagent.testing.sound",
+    "ScriptedSpeaker": "mmagent.testing.sound",
+    "ScriptedSpeech": "mmagent.testing.sound",
+    "ScriptedVoice": "mmagent.testing.sound",
     "SlowModel": "mmagent.testing.faults",
     "accepts": "mmagent.testing.answers",
     "call": "mmagent.chat.scripted",

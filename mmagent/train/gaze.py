@@ -40,6 +40,8 @@ class Printed:
 
     def __init__(self, shown: Shown, first: int, count: int) -> None:
         side, (width, height) = math.isqrt(count), shown.image.size
+        self.last = first + count - 1
+        """The place of the picture's last token."""
         characters = [mark for mark in shown.marks if len(mark.name) == 1]
         self.text = "".join(mark.name for mark in characters)
         self.places = [
@@ -63,8 +65,9 @@ def looks(row: Row, pieces: Sequence[str], pictures: Sequence[Printed]) -> list[
         owners = [place for place in range(start, end) for _ in pieces[place]]
         text = "".join(pieces[start:end])
         for picture in pictures:
-            for at, shown in _shared(text, picture):
-                found.setdefault(owners[at] - 1, picture.places[shown])  # the token's first character
+            if picture.last < start:  # what is shown later was not read
+                for at, shown in _shared(text, picture):
+                    found.setdefault(owners[at] - 1, picture.places[shown])  # the token's first character
     return sorted(found.items())
 
 

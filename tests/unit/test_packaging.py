@@ -152,7 +152,7 @@ def test_what_is_imported_is_declared() -> None:
     extras = [line for extra, lines in project["optional-dependencies"].items() if extra != "dev" for line in lines]
     declared = {normal(line) for line in project["dependencies"] + extras} | {"pydantic-core", "triton"}
     # pydantic pins the one; the other comes with CUDA builds of torch, and is looked for before it is used
-    homes = metadata.packages_distributions()
+    homes = {"whisper": ["openai-whisper"]} | metadata.packages_distributions()
     missing = {
         (installed_name(path), module)
         for path in sources()

@@ -22,7 +22,7 @@ from tests.unit.train.toys import toy
 SIDE = 4
 
 
-def printed(text: str, first: int = 0) -> Printed:
+def printed(text: str) -> Printed:
     """Lines of a picture of 40 × 40 pixels, each character 10 wide and 10 high: a token each where the side is 4."""
     marks = [
         Mark(char, (10 * column, 10 * line, 10 * column + 10, 10 * line + 10))
@@ -30,26 +30,31 @@ def printed(text: str, first: int = 0) -> Printed:
         for column, char in enumerate(row)
         if char != " "
     ]
-    return Printed(Shown(Image.new("RGB", (40, 40)), tuple(marks)), first, SIDE * SIDE)
+    return Printed(Shown(Image.new("RGB", (40, 40)), tuple(marks)), 0, SIDE * SIDE)
 
 
-def found(answer: list[str], picture: Printed) -> list[tuple[int, int]]:
-    """Looks of an answer behind a question of two tokens."""
-    row = Row([0] * (2 + len(answer)), [IGNORED] * 2 + [1] * len(answer))
-    return looks(row, ["", "", *answer], [picture])
+def found(answer: list[str], picture: Printed, before: int = SIDE * SIDE) -> list[tuple[int, int]]:
+    """Looks of an answer behind so many tokens, counted from the one before its first."""
+    row = Row([0] * (before + len(answer)), [IGNORED] * before + [1] * len(answer))
+    return [(at + 1 - before, to) for at, to in looks(row, [""] * before + answer, [picture])]
 
 
 def test_each_token_is_looked_for_from_the_one_before_it() -> None:
-    assert found(["a", "b", "c"], printed("ab\nc")) == [(1, 0), (2, 1), (3, 4)]
+    row = Row([0] * 19, [IGNORED] * 16 + [1] * 3)
+    assert looks(row, [""] * 16 + ["a", "b", "c"], [printed("ab\nc")]) == [(15, 0), (16, 1), (17, 4)]
 
 
 def test_a_token_of_several_characters_is_looked_for_at_its_first_and_blanks_nowhere() -> None:
-    assert found(["a", "b c", "\n", "d", ""], printed("ab\ncd", 7)) == [(1, 7), (2, 8), (4, 12)]
+    assert found(["a", "b c", "\n", "d", ""], printed("ab\ncd")) == [(0, 0), (1, 1), (3, 5)]
 
 
 def test_words_of_an_answer_are_looked_for_where_not_all_of_it_is_printed() -> None:
     assert found(["It", " is", " ", "AB", "12", "."], printed("AB12")) == []  # "AB12." is no printed word
-    assert found(['{"', "AB", "12", '"}'], printed("x\nAB12")) == [(2, 4), (3, 6)]
+    assert found(['{"', "AB", "12", '"}'], printed("x\nAB12")) == [(1, 4), (2, 6)]
+
+
+def test_a_picture_that_is_shown_after_an_answer_was_not_read_for_it() -> None:
+    assert found(["a", "b"], printed("ab"), before=15) == []
 
 
 @pytest.mark.parametrize(("text", "many"), [("7", 0), ("17", 1), ("55", 0), ("1755", 4)])
