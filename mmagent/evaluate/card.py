@@ -22,7 +22,7 @@ LICENSES = {
 }
 """Of the sources that draw from somebody's data."""
 GENERATED = frozenset(
-    ("beyond", "charts", "digits", "documents", "drills", "products", "scenes", "shop", "toolsets")
+    ("beyond", "charts", "digits", "documents", "drills", "lines", "products", "scenes", "shop", "toolsets")
 )  # fmt: skip
 """The sources that draw theirs from seeds; of any other nothing is recorded."""
 CURVE = 6

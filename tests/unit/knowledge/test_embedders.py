@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmagent import nano
 from mmagent.errors import MissingExtra, MMAgentError, ModelError, NotFound
 from mmagent.knowledge.embed import PictureEmbedder
 from mmagent.knowledge.embed.clip import ClipEmbedder
@@ -22,6 +21,7 @@ from mmagent.knowledge.embed.load import find_folder, load_embedder, load_pictur
 from mmagent.knowledge.embed.minilm import MiniLM
 from mmagent.knowledge.embed.nano import ContrastiveEmbedder
 from mmagent.knowledge.embed.sentence import SentenceEmbedder, SentencePictureEmbedder
+from mmagent.testing import tiny_vlm
 
 WORDS = ["a", "red", "blue", "lamp", "chair", "on", "the", "table", "two", "cats"]
 WORDS += ["refund", "card", "query", "document", "passage"]
@@ -286,11 +286,22 @@ def test_our_own_network_embeds_texts_and_pictures(contrastive: Path, pictures: 
 
 
 @pytest.mark.nano
-def test_a_network_without_a_head_has_no_picture_space() -> None:
-    with pytest.raises(ModelError, match="nano has no picture space yet"):
-        load_picture_embedder("nano")
+def test_nano_finds_pictures_by_what_they_show() -> None:
+    embedder = load_picture_embedder("nano")
+    shop = Path(__file__).parents[3] / "examples" / "shop"
+    said = {"receipt": "a receipt of Lantern Lane", "label": "a parcel label of Swift Parcel", "lamp": "a red lamp"}
+    seen = embedder.embed_pictures([Image.open(shop / f"{name}.png").convert("RGB") for name in said])
+    scores = embedder.embed(list(said.values())) @ seen.T
+    assert scores.argmax(1).tolist() == scores.argmax(0).tolist() == [0, 1, 2]
+
+
+def test_a_network_without_a_head_has_no_picture_space(tmp_path: Path) -> None:
+    headless = tiny_vlm()
+    assert json.loads((headless / "config.json").read_text()).get("projection_dim") is None
+    with pytest.raises(ModelError, match="has no picture space yet"):
+        load_picture_embedder(str(headless))
     with pytest.raises(ModelError, match="no contrastive head"):
-        ContrastiveEmbedder(nano.folder()).embed(["x"])
+        ContrastiveEmbedder(headless).embed(["x"])
 
 
 class Counting:
