@@ -27,7 +27,7 @@ class Example:
     captions: list[list[int]]
     """Ids of each picture's caption; empty where it has none."""
     source: str
-    looks: list[tuple[int, int]]
+    looks: list[tuple[int, int]] = field(default_factory=list)
     """From where in the row to look where, see `mmagent.train.gaze`."""
 
 

@@ -139,7 +139,7 @@ class TemplateEncoder(Encoder):
             after = begin + len(said.ids)
             labels[begin:after] = said.ids
         ids = kept + answer
-        return Rendered(Row(ids, labels), [], [], [], source, _longer(inputs, ids, len(asked)))
+        return Rendered(Row(ids, labels), [], [], [], source, inputs=_longer(inputs, ids, len(asked)))
 
     def _turn(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], place: int) -> _Turn:
         """What the template writes of a message after the prompt for it."""

@@ -60,7 +60,7 @@ def looks(row: Row, pieces: Sequence[str], pictures: Sequence[Printed]) -> list[
         pieces: The text of each of its tokens; empty for special ones.
         pictures: Those in it.
     """
-    found = {}
+    found: dict[int, int] = {}
     for start, end in _answers(row.labels):
         owners = [place for place in range(start, end) for _ in pieces[place]]
         text = "".join(pieces[start:end])
