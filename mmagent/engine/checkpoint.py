@@ -11,6 +11,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,3 +223,19 @@ def _largest(key: str) -> float:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars and warnings while it reads."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -74,7 +74,7 @@ def load(path_or_id: str | Path, device: str | None = None, dtype: str | None = 
     kind = _class_for(config)
     number = pick_dtype(dtype or settings().dtype, place, lambda: weights.parameters)
     _check_memory(path_or_id, weights, place, number)
-    with _quiet(), _explained(path_or_id):
+    with checkpoint.quiet(), _explained(path_or_id):
         model = _read_network(kind, config, weights, folder, number)
         processor, tokenizer = _processor_and_tokenizer(folder, config)
     return Loaded(
@@ -109,7 +109,7 @@ def read_config(path_or_id: str | Path) -> Any:
             f"{path_or_id} is of the kind {kind}, which needs Python code that comes with the model; "
             "such code is never run, choose a model that transformers has the code for"
         )
-    with _quiet(), _explained(path_or_id):
+    with checkpoint.quiet(), _explained(path_or_id):
         return AutoConfig.from_pretrained(str(folder), **_LOCAL)
 
 
@@ -295,22 +295,6 @@ def _processor_and_tokenizer(folder: Path, config: Any) -> tuple[Any, Any]:
         processor = load_processor(folder, config, **_LOCAL)
         return processor, processor.tokenizer
     return None, AutoTokenizer.from_pretrained(str(folder), **_LOCAL)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars and warnings."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Silero's network is taken where the package faster-whisper is installed, whose f
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,15 +28,15 @@ FLOOR = 0.0025
 """Root mean square of a frame below which nobody speaks, whatever a detector says."""
 
 
-class Vad:
+class Vad(ABC):
     """Tells speech from everything else, frame after frame; each is asked about one recording only."""
 
     movement = 1.2
     """Decibels that the level moves at least while somebody speaks: what stays as it is longer than a moment hums."""
 
+    @abstractmethod
     def probability(self, frame: NDArray[np.float32]) -> float:
         """That somebody speaks in the next frame ``[512]`` (16 kHz), from 0 to 1."""
-        raise NotImplementedError
 
     def probabilities(self, frames: NDArray[np.float32]) -> list[float]:
         """The same for the next frames ``[N, 512]``; a network may be quicker with many."""

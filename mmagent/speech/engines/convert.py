@@ -20,7 +20,7 @@ from mmagent.errors import ConfigurationError, InputError, MissingExtra, NotFoun
 from mmagent.speech.engines.folder import check_files, loading
 from mmagent.speech.engines.original import EXTRAS, read_checkpoint
 from mmagent.speech.engines.tokens import FIRST_WITHIN, MULTILINGUAL
-from mmagent.speech.engines.transformers import FILES, WEIGHTS, check_architecture, quiet, read_model, read_tokenizer
+from mmagent.speech.engines.transformers import FILES, WEIGHTS, check_architecture, read_model, read_tokenizer
 
 Kind = Literal["transformers", "openai", "ctranslate2"]
 
@@ -161,7 +161,7 @@ def _from_openai(file: Path, folder: Path) -> None:
     options: dict[str, Any] = {**common, **whisper_options(special, theirs.non_speech_tokens, multilingual)}
     options |= {name: found[name] for name in EXTRAS if name in found}
     model.generation_config = GenerationConfig(**options, max_length=dims["n_text_ctx"])
-    with quiet():
+    with checkpoint.quiet():
         model.to(dtype).save_pretrained(folder)
     ranks = {theirs.encoding.decode_single_token_bytes(token): token for token in range(end)}
     whisper_tokenizer(ranks, sorted(special, key=special.__getitem__)).save_pretrained(folder)
@@ -173,7 +173,7 @@ def _to_ctranslate2(folder: Path, target: Path) -> None:
         from ctranslate2.converters import TransformersConverter
     except ImportError as error:
         raise MissingExtra("faster-whisper's format", "fast") from error
-    with loading(folder), quiet():
+    with loading(folder), checkpoint.quiet():
         TransformersConverter(str(folder)).convert(str(target))
         read_tokenizer(folder).save(str(target / "tokenizer.json"))
     if (file := folder / "preprocessor_config.json").is_file():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,7 +155,7 @@ def read_model(folder: Path, dtype: torch.dtype | None = None) -> Any:
     from transformers import WhisperForConditionalGeneration
 
     checkpoint.check_depth(checkpoint.read_config(folder), checkpoint.read_weights(folder), folder)
-    with quiet():
+    with checkpoint.quiet():
         loaded: Any = WhisperForConditionalGeneration.from_pretrained(
             str(folder),
             dtype=dtype or "auto",
@@ -172,22 +171,6 @@ def read_model(folder: Path, dtype: torch.dtype | None = None) -> Any:
             "copy or download them again"
         )
     return model
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and warnings."""
-    from transformers.utils import logging
-
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
