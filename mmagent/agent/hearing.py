@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SAID = "transcript"
 """In the ``extras`` of a recording: what is said in it, a line with times for each segment; empty: nothing."""
+UNCLEAR = "(speech that was not understood)"
 
 
 async def written_down(question: Message, model: Any, blobs: BlobStore, transcriber: Hears | None) -> Message:
@@ -79,11 +80,13 @@ def wants_words(state: State) -> bool:
 
 
 def lines(transcript: Transcript) -> str:
-    """What is said, a line for each segment: ``[00:00.0-00:03.2] words``, and the speaker where one is known."""
-    return "\n".join(
-        f"[{_time(one.t0)}-{_time(one.t1)}] {f'{one.speaker}: ' if one.speaker else ''}{' '.join(one.text.split())}"
-        for one in transcript.segments
-    )
+    """What is said, a line for each segment: ``[00:00.0-00:03.2] words``, and the speaker where one is known.
+
+    Speech that was not understood has a line that says so: it must not look as if nobody had spoken.
+    """
+    said = [(one.t0, one.t1, f"{one.speaker}: {one.text}" if one.speaker else one.text) for one in transcript.segments]
+    said += [(one.t0, one.t1, UNCLEAR) for one in transcript.dropped if one.reason == "low confidence"]
+    return "\n".join(f"[{_time(t0)}-{_time(t1)}] {' '.join(text.split())}" for t0, t1, text in sorted(said))
 
 
 def find(recordings: Iterable[MediaBlock], which: str) -> MediaBlock:

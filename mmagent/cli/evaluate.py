@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,38 +41,99 @@ def eval_retrieval(
     evaluate_retrieval(knowledge, questions, Embedders(embedder), ks=ks, mode=mode, as_json=as_json)
 
 
-@eval_app.command("nano", epilog="Exit code: 0 if every bar that was measured is met, 1 if not, 130 after Ctrl-C.")
+_EXIT = "Exit code: 0 if every bar that was measured is met, 1 if not, 130 after Ctrl-C."
+Skills = Annotated[list[str] | None, typer.Option("--skill", metavar="NAME", help="Only this one. Repeatable.")]
+Count = Annotated[
+    int | None, typer.Option("--count", metavar="N", min=1, help="Questions of each skill; its own if left out.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Other questions.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the report there as JSON.")]
+Card = Annotated[
+    list[Path] | None,
+    typer.Option("--card", metavar="DIR", help="A run that made it, in order; writes its model card. Repeatable."),
+]
+Limits = Annotated[
+    Path | None, typer.Option("--limits", metavar="FILE", help="Markdown for the card: what it cannot do.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show some of what went wrong.")]
+
+
+@eval_app.command("nano", epilog=_EXIT)
 def eval_nano(
     model: Model = None,
-    skills: Annotated[
-        list[str] | None, typer.Option("--skill", metavar="NAME", help="Only this one. Repeatable.")
-    ] = None,
-    count: Annotated[
-        int | None, typer.Option("--count", metavar="N", min=1, help="Questions of each skill; its own if left out.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Other questions.")] = 0,
+    skills: Skills = None,
+    count: Count = None,
+    seed: Seed = 0,
     as_json: Json = False,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the report there as JSON.")] = None,
-    card: Annotated[
-        list[Path] | None,
-        typer.Option("--card", metavar="DIR", help="A run that made it, in order; writes its model card. Repeatable."),
-    ] = None,
-    limits: Annotated[
-        Path | None, typer.Option("--limits", metavar="FILE", help="Markdown for the card: what it cannot do.")
-    ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show some of what went wrong.")] = False,
+    out: Out = None,
+    card: Card = None,
+    limits: Limits = None,
+    verbose: Verbose = False,
 ) -> None:
     """Hold a model to what nano is held to, skill by skill. Exits with 0 if all bars are met."""
+    from mmagent import nano
     from mmagent.chat import LocalModel
     from mmagent.engine.load import find_folder
-    from mmagent.evaluate.card import check, write_card
     from mmagent.evaluate.nano import evaluate
+
+    name = model or "nano"
+    measured, folder = LocalModel(name), nano.folder() if name == "nano" else find_folder(name)
+
+    def work(**asked: Any) -> Report:
+        return evaluate(measured, folder, skills or (), count=count, seed=seed, **asked)
+
+    _evaluate(work, folder, as_json=as_json, out=out, card=card, limits=limits, verbose=verbose)
+
+
+@eval_app.command("speech", epilog=_EXIT)
+def eval_speech(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="A folder, .pt file or hub id. [MMAGENT_SPEECH_MODEL]"),
+    ] = None,
+    skills: Skills = None,
+    count: Count = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    out: Out = None,
+    card: Card = None,
+    limits: Limits = None,
+    verbose: Verbose = False,
+) -> None:
+    """Measure a speech model: digits, order numbers, phrases, silence, long form. Exits with 0 if all bars are met."""
+    from mmagent.evaluate.speech import evaluate
+    from mmagent.settings import settings
+    from mmagent.speech import load_transcriber
+    from mmagent.speech.engines.load import chosen, find_model
+
+    folder = find_model(chosen(model))
+    ear = load_transcriber(folder, settings().device)
+
+    def work(**asked: Any) -> Report:
+        return evaluate(ear, folder, skills or (), count=count, seed=seed, **asked)
+
+    _evaluate(work, folder, as_json=as_json, out=out, card=card, limits=limits, verbose=verbose)
+
+
+def _evaluate(
+    work: Callable[..., Report],
+    folder: Path,
+    *,
+    as_json: bool,
+    out: Path | None,
+    card: list[Path] | None,
+    limits: Path | None,
+    verbose: bool,
+) -> None:
+    """Measure, show how it goes, and write report and card.
+
+    Raises:
+        typer.Exit: With 0 if all bars are met.
+    """
+    from mmagent.evaluate.card import check, write_card
 
     if limits and not card:
         raise InputError("--limits is for the card; give --card DIR, too")
-    name = model or "nano"
-    measured = LocalModel(name)
-    folder = _nano() if name == "nano" else find_folder(name)
     words = check(folder, card, limits) if card else ""  # before hours of asking, not after
     if out is not None:
         _make_room(out)
@@ -84,19 +145,11 @@ def eval_nano(
             if out is not None:
                 _save(report, out)
 
-        report = evaluate(
-            measured, folder, skills or (), count=count, seed=seed, began=shown.began, told=shown.told, done=done
-        )
+        report = work(began=shown.began, told=shown.told, done=done)
     print(report.json() if as_json else printable(table(report, verbose=verbose)), flush=True)
     if card:
         (folder / "MODEL_CARD.md").write_text(write_card(folder, report, card, limits=words), encoding="utf-8")
     raise typer.Exit(0 if report.met else FAILED)
-
-
-def _nano() -> Path:
-    from mmagent import nano
-
-    return nano.folder()
 
 
 def _make_room(out: Path) -> None:

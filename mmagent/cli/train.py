@@ -189,6 +189,10 @@ def _work(recipe: Recipe) -> Any:
         from mmagent.train.lora import train_lora
 
         return train_lora
+    if recipe.stage == "speech":
+        from mmagent.train.speech.run import train_speech
+
+        return train_speech
     from mmagent.train import train
 
     return train

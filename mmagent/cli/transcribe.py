@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mmagent.speech.transcribe import Transcriber
 
 STDIN = Path("-")
+UNCLEAR = "somebody speaks in it, but the speech model did not understand it; try another one with --model"
+PARTLY_UNCLEAR = "some of it was not understood and is left out; --format json says where"
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write a file for each recording there.")]
 Hot = Annotated[
@@ -143,7 +145,10 @@ def _transcribe(job: Job, transcriber: Transcriber, form: Format, bar: _Bar) -> 
         for part in parts:
             print(lead + part[1:] if lead else part if form == "json" else printable(part), end="", flush=True)
             lead = ""
-    if stream.transcript().no_speech:
+    transcript = stream.transcript()
+    if any(one.reason == "low confidence" for one in transcript.dropped):
+        tell(f"{_name(job)}: {UNCLEAR if transcript.no_speech else PARTLY_UNCLEAR}")
+    elif transcript.no_speech:
         tell(f"{_name(job)}: nobody speaks in it")
 
 

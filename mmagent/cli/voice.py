@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,11 +26,8 @@ from mmagent.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mmagent.agent import Agent
     from mmagent.cli.assemble import Choices
     from mmagent.cli.view import View
-    from mmagent.session import Session
-    from mmagent.session.journal import Draft
     from mmagent.speech.engines import Engine
     from mmagent.speech.play import Player
     from mmagent.speech.record import Recorder
@@ -131,6 +129,7 @@ class Talker:
             agent = stack.enter_context(assemble(self._choices))
 
             async def whole() -> None:
+                from mmagent.session.cut import cut_answer
                 from mmagent.speech.live import Live
                 from mmagent.speech.turn import Listener
                 from mmagent.speech.voice import talk
@@ -139,7 +138,8 @@ class Talker:
                     listener = Listener(recorder, Live(engine, ask), load_detector(), held=held)
                     self._say("Enter begins and ends what you say; Ctrl-C ends the conversation" if self._push else "")
                     show = self._show(recorder)
-                    await talk(listener, agent, said_by, player, show=show, keep=lambda text: keep(agent, text))
+                    keep = partial(cut_answer, agent.session)
+                    await talk(listener, agent, said_by, player, show=show, keep=keep)
 
             asyncio.run(whole())
         return self._code
@@ -208,15 +208,10 @@ def load_ears() -> Engine:
         ConfigurationError: None is set, or it lacks something.
         NotFound: It is not there.
     """
-    from mmagent.errors import ConfigurationError
     from mmagent.settings import settings
+    from mmagent.speech.engines.load import chosen, load_engine
 
-    place = settings().speech_model
-    if not place:
-        raise ConfigurationError("there is no speech model; set MMAGENT_SPEECH_MODEL to a folder with a Whisper model")
-    from mmagent.speech.engines.load import load_engine
-
-    return load_engine(place, settings().device)
+    return load_engine(chosen(), settings().device)
 
 
 def load_detector() -> Detector:
@@ -241,36 +236,3 @@ def push_key() -> Iterator[Callable[[], bool]]:
         yield lambda: down[0]
     finally:
         loop.remove_reader(sys.stdin)
-
-
-async def keep(agent: Agent, heard: str) -> None:
-    """Let the session say of the last answer what was heard of it, and no more; marked as interrupted.
-
-    The whole answer stays in the journal, and counts no more.
-
-    Raises:
-        StoreError: It cannot be written.
-    """
-    session = agent.session
-    async with session.turn():
-        await session.record(*_correction(session, heard), flush=True)
-
-
-def _correction(session: Session, heard: str) -> list[Draft]:
-    from mmagent.content import Message, text
-    from mmagent.session.journal import Draft
-    from mmagent.session.replay import ENDED, MESSAGE, REWOUND, draft
-
-    question = session.state.questions[-1] if session.state.questions else 0
-    entries = session.journal.read(session.id, question) if session.id else ()
-    said = [
-        one
-        for one in entries
-        if one.kind == MESSAGE
-        and (message := Message.model_validate(one.data["message"])).role == "assistant"
-        and not message.tool_calls
-    ]
-    if not said or Message.model_validate(said[-1].data["message"]).text.strip() == heard.strip():
-        return []
-    rest = [draft(Message(role="assistant", content=(text(heard.strip()),)), interrupted=True)] if heard.strip() else []
-    return [Draft(REWOUND, {"to": said[-1].seq - 1}), *rest, Draft(ENDED, {"how": "cancelled"})]

@@ -19,10 +19,23 @@ LICENSES = {
     "intents": ("BANKING77 and CLINC150: customers' requests", "CC-BY-4.0 and CC-BY-3.0"),
     "xquad": ("XQuAD: passages and questions", "CC-BY-SA-4.0"),
     "rows": ("the user's own file", "the user's"),
+    "clips": (
+        "Free Spoken Digit Dataset without one speaker; letters and digits of moonshine's tests without their first "
+        "takes",
+        "CC-BY-SA-4.0; MIT",
+    ),
+    "unknown": (
+        "BANKING77's sentences said by espeak-ng, and pieces of recordings of moonshine's and Leopard's tests, of "
+        "which nothing is to be known",
+        "CC-BY-4.0; MIT, Apache-2.0",
+    ),
 }
 """Of the sources that draw from somebody's data."""
 GENERATED = frozenset(
-    ("beyond", "charts", "digits", "documents", "drills", "lines", "products", "scenes", "shop", "toolsets")
+    (
+        "beyond", "charts", "digits", "documents", "drills", "lines", "noises", "products", "scenes", "shop",
+        "toolsets", "voices",
+    )
 )  # fmt: skip
 """The sources that draw theirs from seeds; of any other nothing is recorded."""
 CURVE = 6
@@ -51,19 +64,21 @@ def write_card(model_dir: Path, report: Report, runs: list[Path], *, limits: str
         ConfigurationError: A file of theirs cannot be read.
     """
     stages = [_record(run) for run in runs]
+    kind = _kind(model_dir)
     sections = [
         _front(stages),
         f"# {report.model if report.model != 'model' else _last_name(stages)}\n",
-        "A vision-language model for two CPU cores: it looks at a picture, plans, calls tools and answers from what "
-        "they return. This card is written by `mmagent eval nano --card` from what was measured.",
+        f"{_ABOUT[kind]} This card is written by `mmagent eval {kind} --card` from what was measured.",
         _shape(model_dir),
         _training(stages),
         _data(stages),
-        _results(report),
+        _results(report, kind),
         _curves(runs),
         f"## Limits\n\n{limits.strip() or 'None were written down; the bars that are not met say what to expect.'}",
-        f"## Prompt format\n\nSpoken to in the format `{report.format}` when it was measured{_trained_on(stages)}.",
     ]
+    if report.format:
+        spoken = f"Spoken to in the format `{report.format}` when it was measured{_trained_on(stages)}."
+        sections.append(f"## Prompt format\n\n{spoken}")
     return "\n\n".join(section.strip() for section in sections if section.strip()) + "\n"
 
 
@@ -87,7 +102,9 @@ def check(model_dir: Path, runs: list[Path], limits: Path | None = None) -> str:
 
 def _front(stages: Sequence[dict[str, Any]]) -> str:
     license = "license: apache-2.0\n" if is_ours(stages) else ""
-    return f"---\n{license}library_name: mmagent\npipeline_tag: image-text-to-text\n---"
+    heard = any(stage["recipe"].get("stage") == "speech" for stage in stages)
+    task = "automatic-speech-recognition" if heard else "image-text-to-text"
+    return f"---\n{license}library_name: mmagent\npipeline_tag: {task}\n---"
 
 
 def is_ours(stages: Sequence[dict[str, Any]]) -> bool:
@@ -108,8 +125,29 @@ def _last_name(stages: Sequence[dict[str, Any]]) -> str:
 
 def _shape(folder: Path) -> str:
     config = _json(folder / "config.json", "the directory of a model")
-    rows = [*_tower(config), ("in all", f"{parameters(folder) / 1e6:.1f}M parameters, {size(folder) / 1e6:.1f} MB")]
+    rows = [
+        *(_ears(config) if _kind(folder) == "speech" else _tower(config)),
+        ("in all", f"{parameters(folder) / 1e6:.1f}M parameters, {size(folder) / 1e6:.1f} MB"),
+    ]
     return "## What it is\n\n| part | shape |\n|---|---|\n" + "\n".join(f"| {part} | {shape} |" for part, shape in rows)
+
+
+def _kind(folder: Path) -> str:
+    """What measures a model: the second word of ``mmagent eval``."""
+    kind = _json(folder / "config.json", "the directory of a model").get("model_type")
+    return "speech" if kind == "whisper" else "nano"
+
+
+def _ears(config: dict[str, Any]) -> list[tuple[str, str]]:
+    width, mels, places = config.get("d_model"), config.get("num_mel_bins"), config.get("max_source_positions", 0)
+    heads = config.get("encoder_attention_heads")
+    words, context = config.get("vocab_size", 0), config.get("max_target_positions")
+    return [
+        ("encoder", f"Whisper; windows of {places / 50:g} s, {mels} mel bands, {config.get('encoder_layers')} layers "
+         f"× {width}, {heads} heads"),
+        ("decoder", f"{config.get('decoder_layers')} layers × {width}, {words:,} tokens of vocabulary with its times, "
+         f"context {context}"),
+    ]  # fmt: skip
 
 
 def _tower(config: dict[str, Any]) -> list[tuple[str, str]]:
@@ -182,11 +220,11 @@ def _data(stages: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _results(report: Report) -> str:
+def _results(report: Report, kind: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     count = f", {report.count} questions of each skill at most" if report.count else ""
     head = (
-        f"## Measured\n\n`mmagent eval nano`, {report.date[:10]}, {report.machine}, seed {report.seed}{count}; "
+        f"## Measured\n\n`mmagent eval {kind}`, {report.date[:10]}, {report.machine}, seed {report.seed}{count}; "
         f"{versions}; weights `{report.hash}`. What is asked is on seeds and files that training never saw.\n\n"
         "| what | right | share | bar | |\n|---|---|---|---|---|\n"
     )
@@ -203,6 +241,13 @@ def _row(score: Score) -> str:
     return f"| {name} | {right} | {share} | {bar} | {_MET[score.met]} |"
 
 
+_ABOUT = {
+    "nano": "A vision-language model for two CPU cores: it looks at a picture, plans, calls tools and answers from "
+    "what they return.",
+    "speech": "A speech model of Whisper's shape for CPUs. It knows single letters and digits, spelled order numbers, "
+    "dates, prices and some hundred support phrases in English; of anything else it is to be unsure, so that "
+    "mmagent's pipeline leaves it out.",
+}
 _MET = {True: "met", False: "**NOT met**", None: ""}
 
 

@@ -6,11 +6,12 @@ The figures are those of trec_eval (https://github.com/usnistgov/trec_eval): the
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["Citation", "citation_precision", "mean", "ndcg", "precision", "recall", "reciprocal_rank"]
+__all__ = ["Citation", "citation_precision", "mean", "ndcg", "precision", "recall", "reciprocal_rank", "word_errors"]
 
 Span: TypeAlias = tuple[int, int]
 """Start and end in characters of a document; the end is exclusive."""
@@ -83,6 +84,23 @@ def citation_precision(
         gold: The spans of each document that answer the question.
     """
     return mean(float(_holds(citation, documents.get(citation.uri, ""), gold)) for citation in citations)
+
+
+def word_errors(wanted: str, said: str) -> int:
+    """Words to put in, take out or change until one text is the other; case and punctuation do not count.
+
+    Divided by the words of ``wanted`` it is the word error rate.
+    """
+    ours, theirs = (re.findall(r"[\w']+", text.casefold()) for text in (wanted, said))
+    costs = list(range(len(theirs) + 1))
+    for row, word in enumerate(ours, start=1):
+        before, costs[0] = costs[0], row
+        for column, other in enumerate(theirs, start=1):
+            before, costs[column] = (
+                costs[column],
+                min(before + (word != other), costs[column] + 1, costs[column - 1] + 1),
+            )
+    return costs[-1]
 
 
 def _holds(citation: Citation, text: str, gold: Mapping[str, Sequence[Span]] | None) -> bool:

@@ -14,9 +14,8 @@ from typing import Any
 
 from mmagent.chat.local import LocalModel
 from mmagent.errors import InputError, MissingExtra, MMAgentError, NotFound
-from mmagent.evaluate.skills import SKILLS, Score, skill
+from mmagent.evaluate.skills import SKILLS, Score, Told, skill
 
-Told = Callable[[str], None]
 HASHED = (
     "*.safetensors", "config.json", "generation_config.json", "processor_config.json", "tokenizer.json",
     "chat_template.jinja",
@@ -147,14 +146,24 @@ def evaluate(
     report = Report(*known, seed, count)
     for index, name in enumerate(chosen):
         began(name, index, len(chosen))
-        came = measure(name, model, count=count, seed=seed, told=told)
+        came = _measure(name, model, count, seed, told)
         report = replace(report, measured=(*report.measured, came))
         done(report)
     return report
 
 
-def measure(name: str, model: LocalModel, *, count: int | None, seed: int, told: Told) -> Measured:
-    """One skill; skipped where its data or a library is not there, failed where an error ended it."""
+def _measure(name: str, model: LocalModel, count: int | None, seed: int, told: Told) -> Measured:
+    return measure(name, lambda heard: skill(name)(model, count=count, seed=seed, told=heard), told)
+
+
+def measure(name: str, work: Callable[[Told], list[Score]], told: Told) -> Measured:
+    """One skill; skipped where its data or a library is not there, failed where an error ended it.
+
+    Args:
+        name: Of the skill.
+        work: Measures; it tells a line now and then, of what it leaves out one that begins with ``skipped``.
+        told: Is told these lines.
+    """
     notes: list[str] = []
 
     def heard(line: str) -> None:
@@ -164,7 +173,7 @@ def measure(name: str, model: LocalModel, *, count: int | None, seed: int, told:
 
     since = time.monotonic()
     try:
-        scores = skill(name)(model, count=count, seed=seed, told=heard)
+        scores = work(heard)
     except (NotFound, MissingExtra) as error:
         return Measured(name, skipped=(*notes, str(error)))
     except MMAgentError as error:

@@ -49,7 +49,7 @@ class Transcript:
     """What is said in a recording."""
 
     segments: tuple[Segment, ...]
-    """In order; none overlaps the next."""
+    """In order of their beginnings; of one speaker none overlaps the next."""
     duration: float
     """Of the recording, in seconds."""
     speech: float

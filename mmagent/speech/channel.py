@@ -13,7 +13,7 @@ from mmagent.speech import Dropped, Segment, Word
 from mmagent.speech.engines import Ask, Decoded, Engine, Piece
 from mmagent.speech.guards import Doubt, Guards, compression, says_something, without_loops
 from mmagent.speech.language import Language
-from mmagent.speech.vad import Span, Spans, Vad
+from mmagent.speech.vad import Span, SpanRules, Spans, Vad
 from mmagent.speech.windows import Window, windows_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Channel:
 
     def segments(self) -> Iterator[Segment]:
         """In order."""
-        windows = windows_of(self._find())
+        windows = windows_of(self._find(), self._engine.seconds)
         while not self.stopped and (batch := list(islice(windows, self._options.batch))):
             yield from self._hear(batch)
             self._report(batch[-1].t1)
@@ -101,7 +101,7 @@ class Channel:
 
     def _find(self) -> Iterator[Span]:
         """The spans of speech."""
-        finder, count = Spans(self._options.new_vad()), 0
+        finder, count = Spans(self._options.new_vad(), SpanRules(longest=self._engine.seconds)), 0
         for piece in self._samples:
             count += len(piece)
             self.duration = count / RATE
@@ -163,7 +163,7 @@ class Channel:
             doubt = None if compression(" ".join(one.text for one in kept)) <= self._guards.compression else doubt
         self._before = ""
         if doubt:
-            if any(says_something(piece.text) for piece in pieces):
+            if doubt == "low confidence" or any(says_something(piece.text) for piece in pieces):
                 self.dropped.append(Dropped(round(window.t0, 3), round(window.t1, 3), doubt))
             return []
         self.dropped += [self._drop(window, piece, "repetition") for piece in looped]

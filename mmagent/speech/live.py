@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from mmagent.media.sound import RATE
-from mmagent.speech.engines import WINDOW_SECONDS, Ask
+from mmagent.speech.engines import Ask
 from mmagent.speech.guards import Guards
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from mmagent.speech.engines import Decoded, Engine, Piece
 
-LONGEST = round((WINDOW_SECONDS - 2) * RATE)
-"""Samples that are decoded at once; of a longer buffer the beginning is settled."""
+SPARE = 2.0
+"""Seconds of an engine's window that are left free; of a longer buffer the beginning is settled."""
 SURE = 0.5
 """The probability from which a language is kept."""
 
@@ -72,6 +72,7 @@ class Live:
 
     def __init__(self, engine: Engine, ask: Ask | None = None, guards: Guards | None = None) -> None:
         self.engine, self.asked, self._guards = engine, ask or Ask(), guards or Guards()
+        self._longest = round((engine.seconds - SPARE) * RATE)
         self._lock = Lock()
         self.begin()
 
@@ -103,7 +104,7 @@ class Live:
             self._pieces.append(samples)
 
     def look(self) -> Hearing:
-        """Decode what there is, at most 28 s of it. It takes as long as the engine does: call it in a thread.
+        """Decode what there is, at most a window of it. It takes as long as the engine does: call it in a thread.
 
         Raises:
             ModelError: The engine failed.
@@ -131,11 +132,12 @@ class Live:
         with self._lock:
             self._pieces = [np.concatenate(self._pieces)] if self._pieces else [np.zeros(0, np.float32)]
             buffer = self._pieces[0]
-        if len(buffer) <= LONGEST:
+        if len(buffer) <= self._longest:
             return buffer, False
-        frames = buffer[LONGEST - _SEARCH : LONGEST].reshape(-1, _FRAME)
+        begin = self._longest - _SEARCH
+        frames = buffer[begin : self._longest].reshape(-1, _FRAME)
         quietest = int(np.square(frames).sum(axis=1).argmin())
-        return buffer[: LONGEST - _SEARCH + quietest * _FRAME + _FRAME // 2], True
+        return buffer[: begin + quietest * _FRAME + _FRAME // 2], True
 
     def _choose_language(self, window: NDArray[np.float32]) -> None:
         if self._language_is_sure:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mmagent.errors import ConfigurationError
 from mmagent.media.sound import Sound, waveform
-from mmagent.settings import settings
 from mmagent.speech import Segment, Transcript
 from mmagent.speech.channel import Channel, Options, union
 from mmagent.speech.engines import Ask, Engine
@@ -201,12 +200,9 @@ def load_transcriber(model: str | Path | None = None, device: str = "auto", **op
         ConfigurationError: None is set, or something is missing in the folder.
         NotFound: There is no such model.
     """
-    model = model or settings().speech_model
-    if not model:
-        raise ConfigurationError(
-            "there is no speech model; set MMAGENT_SPEECH_MODEL to a folder with a Whisper model in safetensors"
-        )
-    return Transcriber(model, device=device, **options)
+    from mmagent.speech.engines.load import chosen
+
+    return Transcriber(chosen(model), device=device, **options)
 
 
 def _engine(engine: Engine | str | Path, device: str) -> Engine:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmagent.media.sound import RATE
-from mmagent.speech.engines import WINDOW_SECONDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +20,7 @@ GAP = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Speech of at most `WINDOW_SECONDS`, with the pauses in it."""
+    """Speech that an engine hears at once, with the pauses in it."""
 
     t0: float
     """Where it begins in the recording, in seconds."""
@@ -55,15 +54,16 @@ class Window:
         return Window(begin, self.samples[round((begin - self.t0) * RATE) :], spans)
 
 
-def windows_of(spans: Iterable[Span]) -> Iterator[Window]:
+def windows_of(spans: Iterable[Span], longest: float) -> Iterator[Window]:
     """Neighbouring spans joined; each span is in one window, and only the spans of one window are held.
 
     Args:
-        spans: In order, none longer than `WINDOW_SECONDS`.
+        spans: In order, none longer than a window.
+        longest: Seconds of a window.
     """
     held: list[Span] = []
     for span in spans:
-        if held and (span.t1 - held[0].t0 > WINDOW_SECONDS or span.t0 - held[-1].t1 > GAP):
+        if held and (span.t1 - held[0].t0 > longest or span.t0 - held[-1].t1 > GAP):
             yield _joined(held)
             held = []
         held.append(span)

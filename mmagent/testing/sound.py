@@ -133,6 +133,7 @@ class ScriptedSpeech:
 
     name, fingerprint, translates = "scripted", "scripted", False
     languages: tuple[str, ...] = ()
+    seconds = 30.0
 
     def __init__(
         self, *turns: str, word: float = 0.3, gap: float = 0.02, pause: float = 1.2, takes: float = 0.0

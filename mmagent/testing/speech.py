@@ -31,6 +31,7 @@ class ScriptedEngine:
 
     name = "scripted"
     fingerprint = "scripted"
+    seconds = 30.0
 
     def __init__(
         self,

@@ -30,6 +30,11 @@ class Example:
     looks: list[tuple[int, int]] = field(default_factory=list)
     """From where in the row to look where, see `mmagent.train.gaze`."""
 
+    @property
+    def size(self) -> int:
+        """What it counts of a step's tokens."""
+        return len(self.row.ids)
+
 
 @dataclass
 class Batch:
@@ -45,6 +50,11 @@ class Batch:
     sources: list[str] = field(default_factory=list)
     looks: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 2, dtype=torch.int64))  # [M, 2]
     """From where in the packed row to look where."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Of what the losses are means: all tokens first, then what `Lesson.loss` takes."""
+        return sum(self.packed.lengths), self.counted, self.marked, len(self.captioned), len(self.looks)
 
     @property
     def counted(self) -> int:
@@ -99,6 +109,10 @@ class Encoder:
         answered = [token if label != IGNORED else self.end for token, label in zip(row.ids, row.labels, strict=True)]
         pieces = self.tokenizer.batch_decode([[token] for token in answered], skip_special_tokens=True)
         return looks(row, pieces, printed)
+
+    def arrange(self, examples: list[Example]) -> list[Example]:
+        """In the order in which they are cut into batches."""
+        return examples
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Examples as one batch."""

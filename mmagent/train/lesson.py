@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,41 @@ class Lesson(nn.Module):
             self._fine = None
         looked = (nothing, float("nan")) if gaze is None else (gaze.loss, gaze.right)
         return Answers(text, contrastive, marks, looked[0], wanted, got, characters, matched, looked[1])
+
+    def loss(self, answers: Answers, batch: Batch, totals: Sequence[float], processes: int) -> torch.Tensor:
+        """What a batch adds to the loss of its step, which does not depend on how a step is cut into batches.
+
+        Args:
+            answers: To the batch.
+            batch: Its own counts.
+            totals: The counts of all batches of the step, of all processes.
+            processes: How many there are; their gradients are averaged.
+        """
+        _, counted, marked, captioned, looked = (processes / max(1, total) for total in totals)
+        loss = self.losses.text * answers.text * counted
+        loss = loss + self.losses.contrastive * answers.contrastive * len(batch.captioned) * captioned
+        loss = loss + self.losses.marks * answers.marks * batch.marked * marked
+        return loss + self.losses.gaze * answers.gaze * len(batch.looks) * looked
+
+    def figures(self, answers: Answers) -> dict[str, float]:
+        """What is told of a batch: losses and shares, by name."""
+        found: dict[str, float] = {}
+        if len(answers.wanted):
+            found["loss"] = answers.text.item() / len(answers.wanted)
+        if self.losses.contrastive and math.isfinite(answers.matched):
+            found |= {"contrastive": answers.contrastive.item(), "matched": answers.matched}
+        if math.isfinite(answers.looked):
+            found |= {"gaze": answers.gaze.item(), "looked": answers.looked}
+        if self.losses.marks and any(map(math.isfinite, answers.characters.values())):
+            shares = {f"characters {level}": share for level, share in answers.characters.items()}
+            found |= {"marks": answers.marks.item(), **shares}
+        return found
+
+    def right(self, answers: Answers, source: str, end: int) -> dict[str, list[float]]:
+        """Shares that a check tells of: the assistant's messages that are right token for token under the source."""
+        shares = {f"characters {level}": share for level, share in answers.characters.items()}
+        told = {name: [share] for name, share in (shares | {"looked": answers.looked}).items() if math.isfinite(share)}
+        return {source: _messages_right(answers, end), **told}
 
     def _gaze(self, batch: Batch) -> Gaze | None:
         if not (self.losses.gaze and len(batch.looks)):
@@ -177,3 +213,9 @@ def _encoded(patches: torch.Tensor, tokens: torch.Tensor) -> Any:
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
     return BaseModelOutputWithPooling(last_hidden_state=patches, pooler_output=tokens)
+
+
+def _messages_right(answers: Answers, end: int) -> list[float]:
+    ends = (answers.wanted == end).nonzero().flatten().tolist()
+    spans = zip([0, *(place + 1 for place in ends)], (place + 1 for place in ends), strict=False)
+    return [float((answers.wanted[a:b] == answers.got[a:b]).all()) for a, b in spans]

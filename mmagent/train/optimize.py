@@ -30,7 +30,9 @@ def optimizers(module: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Opti
     others: list[torch.nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            inside = parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "marks."))
+            inside = parameter.ndim == 2 and not any(
+                part in name for part in ("embed", "lm_head", "marks.", "letters.", "sounds.")
+            )
             (matrices if inside else others).append(parameter)
     made: list[torch.optim.Optimizer] = []
     if matrices and recipe.optimizer == "muon":

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mmagent.errors import ConfigurationError
 
-Stage = Literal["contrastive", "align", "instruct", "lora"]
+Stage = Literal["contrastive", "align", "instruct", "lora", "speech"]
 Part = Literal["vision", "connector", "decoder", "contrastive"]
 MAX_FILE = 1 << 20
 """Bytes of a recipe."""
@@ -76,6 +76,30 @@ class Shape(_Fields):
         return self
 
 
+class Ears(_Fields):
+    """A network of Whisper's shape that is built with random weights."""
+
+    vocab_size: int = Field(default=600, ge=300, le=50_000)
+    """Without special tokens and times."""
+    vocabulary_samples: int = Field(default=20_000, ge=1)
+    """Texts that the vocabulary is learnt from."""
+    width: int = Field(default=192, ge=16)
+    heads: int = Field(default=3, ge=1)
+    encoder_layers: int = Field(default=4, ge=1)
+    decoder_layers: int = Field(default=2, ge=1)
+    seconds: float = Field(default=10.0, ge=2, le=30)
+    """Of a window."""
+    context: int = Field(default=128, ge=32, le=448)
+    """Tokens, prompt and answer together."""
+    mels: int = Field(default=80, ge=16, le=128)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Ears:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+
 class Source(_Fields):
     """A share of the data."""
 
@@ -99,6 +123,11 @@ class Losses(_Fields):
     """Of pictures and their captions, over the pictures of a batch."""
     marks: float = Field(default=0.0, ge=0)
     """Characters and things at their places, told by the vision tower through a head that is not saved."""
+    sounds: float = Field(default=0.0, ge=0)
+    """Which sound of speech is when, told by the ears alone through a head that is not saved."""
+    letters: float = Field(default=0.0, ge=0)
+    """What is said, letter by letter, told by the ears alone (CTC, Graves et al. 2006) through a head that is not
+    saved."""
     gaze: float = Field(default=0.0, ge=0)
     """Where the decoder looks for what it reads, see `mmagent.train.gaze`."""
     marks_at: list[Literal["stem", "patches", "tokens"]] = ["stem", "patches"]
@@ -125,6 +154,8 @@ class Recipe(_Fields):
     """A model's directory, ``nano``, or the name of a recipe whose run lies beside this one's; None builds `shape`."""
     shape: Shape | None = None
     """With `start`: what the network becomes; its weights are taken over where names and sizes agree."""
+    ears: Ears | None = None
+    """With the stage ``speech``, in the place of `shape`."""
     parts: dict[Part | Literal["marks"], str] = {}
     """Parts that are taken from other models' directories or recipes: a vision tower trained elsewhere, say.
 
@@ -167,8 +198,10 @@ class Recipe(_Fields):
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
-        if self.start is None and self.shape is None:
-            raise ValueError("give start (weights to go on from) or shape (a network to build)")
+        if self.start is None and self.shape is None and self.ears is None:
+            raise ValueError("give start (weights to go on from) or shape (a network to build); for speech, ears")
+        if (self.stage == "speech") != (self.ears is not None):
+            raise ValueError("the stage speech and the field ears belong together")
         if (self.stage == "lora") != (self.lora is not None):
             raise ValueError("the stage lora and the field lora belong together")
         if not (self.losses.text or self.losses.contrastive or self.losses.marks):
@@ -251,6 +284,7 @@ def _fields_at(parents: list[Any]) -> list[str]:
     inner: dict[str, type[BaseModel]] = {
         "shape": Shape,
         "vision": Vision,
+        "ears": Ears,
         "data": Source,
         "losses": Losses,
         "lora": Lora,

@@ -43,7 +43,7 @@ class Mixture:
         source, draw = self.recipe.data[index], self.draws[index]
         for _ in range(TRIES):
             sample = draw(rng)
-            if source.pictures in (None, bool(sample.pictures)):
+            if source.pictures is None or source.pictures == bool(sample.pictures):
                 return source.source, sample
         which = "with" if source.pictures else "without"
         raise ConfigurationError(f"{TRIES} samples of {source.source} in a row were not {which} pictures; set pictures")
@@ -99,11 +99,11 @@ class Stream(torch.utils.data.Dataset[list[Batch] | MMAgentError]):
         total, wanted = 0, self.recipe.tokens_per_step / self.processes
         while total < wanted:
             example = self.example(rng, step)
-            if drawn and total + len(example.row.ids) > wanted:
+            if drawn and total + example.size > wanted:
                 break
             drawn.append(example)
-            total += len(example.row.ids)
-        return [self.encoder.collate(group) for group in self._grouped(drawn, total)]
+            total += example.size
+        return [self.encoder.collate(group) for group in self._grouped(self.encoder.arrange(drawn), total)]
 
     def _grouped(self, drawn: list[Example], total: int) -> list[list[Example]]:
         """Batches of about equally many tokens: pictures of a small one would have few others to be told from."""
@@ -111,7 +111,7 @@ class Stream(torch.utils.data.Dataset[list[Batch] | MMAgentError]):
         groups: list[list[Example]] = [[]]
         done = 0
         for example in drawn:
-            size = len(example.row.ids)
+            size = example.size
             if groups[-1] and done + size / 2 > total / count * len(groups):
                 groups.append([])
             groups[-1].append(example)
@@ -127,9 +127,9 @@ class Stream(torch.utils.data.Dataset[list[Batch] | MMAgentError]):
         for _ in range(TRIES):
             source, sample = self.mixture.draw(rng, step)
             example = self.encoder.encode(sample, source)
-            if len(example.row.ids) <= self.recipe.max_tokens:
+            if example.size <= self.recipe.max_tokens:
                 return example
-            log.debug("left out a sample of %s: %d tokens", source, len(example.row.ids))
+            log.debug("left out a sample of %s: %d tokens", source, example.size)
         raise ConfigurationError(
             f"{TRIES} samples in a row are longer than max_tokens ({self.recipe.max_tokens}), the last of {source}; "
             "raise it"

@@ -26,7 +26,7 @@ from mmagent.train.checkpoints import Checkpoints
 from mmagent.train.encode import Batch, Encoder
 from mmagent.train.folder import MARKS, claim, clear, replace
 from mmagent.train.format import fingerprint
-from mmagent.train.lesson import Answers, Lesson
+from mmagent.train.lesson import Lesson
 from mmagent.train.network import find, prepare
 from mmagent.train.optimize import Average, freeze, optimizers, schedule
 from mmagent.train.packing import register
@@ -200,30 +200,22 @@ class Run:
         Raises:
             ModelError: The loss is not a number; no weight was changed.
         """
-        accelerator, losses = self.accelerator, self.recipe.losses
-        mine = [
-            (batch.counted, sum(batch.packed.lengths), batch.marked, len(batch.captioned), len(batch.looks))
-            for batch in batches
-        ]
-        summed = torch.tensor(mine, device=accelerator.device).sum(0)
-        counted, tokens, marked, captioned, looked = accelerator.reduce(summed, "sum").tolist()
+        accelerator = self.accelerator
+        mine = torch.tensor([batch.counts for batch in batches], device=accelerator.device).sum(0)
+        totals = accelerator.reduce(mine, "sum").tolist()
         figures: dict[str, list[float]] = defaultdict(list)
         for index, batch in enumerate(batches):
             last = index + 1 == len(batches)
             with accelerator.no_sync(self.lesson) if not last else accelerator.autocast():
                 with accelerator.autocast():
-                    answers = self.lesson(batch)
-                    many = accelerator.num_processes  # what follows does not depend on how a step is cut into batches
-                    loss = losses.text * answers.text * many / max(1, counted)
-                    share = len(batch.captioned) * many / max(1, captioned)
-                    loss = loss + losses.contrastive * answers.contrastive * share
-                    loss = loss + losses.marks * answers.marks * batch.marked * many / max(1, marked)
-                    loss = loss + losses.gaze * answers.gaze * len(batch.looks) * many / max(1, looked)
+                    answers, many = self.lesson(batch), accelerator.num_processes
+                    loss = self.bare.loss(answers, batch, totals, many)
                     if many > 1:  # each process must use every weight, or they wait for each other
                         loss = loss + 0.0 * sum(p.sum() for p in self.bare.parameters() if p.requires_grad)
                 self._must_be_a_number(loss.item(), f"loss of step {step}, batch {index}", [batch])
                 accelerator.backward(loss)
-            _note(figures, answers, losses)
+            for name, value in self.bare.figures(answers).items():
+                figures[name].append(value)
         norm = float(accelerator.clip_grad_norm_(self.lesson.parameters(), self.recipe.clip))
         self._must_be_a_number(norm, f"gradient of step {step}", batches)
         rate = schedule(step, self.recipe)
@@ -234,7 +226,7 @@ class Run:
             optimizer.zero_grad(set_to_none=True)
         if self.average:
             self.average.update(self.bare)
-        self.tokens += int(tokens)
+        self.tokens += int(totals[0])
         means = {name: sum(values) / len(values) for name, values in figures.items() if values}
         return means | {"gradient": norm}
 
@@ -279,11 +271,8 @@ class Run:
             for _ in range(self.recipe.check_samples):
                 example = stream.example(rng, self.recipe.steps - 1)
                 answers = self.bare(self.encoder.collate([example]))
-                right[example.source] += _messages_right(answers, self.encoder.end)
-                shares = {f"characters {level}": share for level, share in answers.characters.items()}
-                for name, share in (shares | {"looked": answers.looked}).items():
-                    if math.isfinite(share):
-                        right[name].append(share)
+                for name, shares in self.bare.right(answers, example.source, self.encoder.end).items():
+                    right[name] += shares
         self.bare.train()
         return {f"right {name}": sum(values) / len(values) for name, values in sorted(right.items()) if values}
 
@@ -335,39 +324,22 @@ class Run:
                     network.config.dtype = dtype
                     if self.bare.marks:
                         save_file(self.bare.marks.state_dict(), part / MARKS)
-                build_processor(self.tokenizer, network.config).save_pretrained(part)
+                self.write_processor(part)
                 self.write_record(part)
                 if self.bare.marks:
                     (part / MARKS).replace(self.out / MARKS)  # beside the model: it is no part of it
                 replace(part, self.out / "model")
         self.accelerator.wait_for_everyone()
 
+    def write_processor(self, folder: Path) -> None:
+        """Write down beside a model how its inputs are made."""
+        build_processor(self.tokenizer, self.network.config).save_pretrained(folder)
+
     def write_record(self, folder: Path) -> None:
         """Write down beside a model what made it."""
         record = {"recipe": self.recipe.model_dump(mode="json"), "tokens": self.tokens}
         record |= {"format": fingerprint(), "machine": machine()}
         (folder / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-
-
-def _note(figures: dict[str, list[float]], answers: Answers, losses: Any) -> None:
-    if len(answers.wanted):
-        figures["loss"].append(answers.text.item() / len(answers.wanted))
-    if losses.contrastive and math.isfinite(answers.matched):
-        figures["contrastive"].append(answers.contrastive.item())
-        figures["matched"].append(answers.matched)
-    if math.isfinite(answers.looked):
-        figures["gaze"].append(answers.gaze.item())
-        figures["looked"].append(answers.looked)
-    if losses.marks and any(map(math.isfinite, answers.characters.values())):
-        figures["marks"].append(answers.marks.item())
-        for level, share in answers.characters.items():
-            figures[f"characters {level}"].append(share)
-
-
-def _messages_right(answers: Answers, end: int) -> list[float]:
-    ends = (answers.wanted == end).nonzero().flatten().tolist()
-    spans = zip([0, *(place + 1 for place in ends)], (place + 1 for place in ends), strict=False)
-    return [float((answers.wanted[a:b] == answers.got[a:b]).all()) for a, b in spans]
 
 
 def _accelerator(recipe: Recipe) -> Any:

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from mmagent.speech import Word
 
-WINDOW_SECONDS = 30.0
-"""The longest window."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -74,6 +71,10 @@ class Engine(Protocol):
         """Differs where the same window may get other words."""
 
     @property
+    def seconds(self) -> float:
+        """The longest window that it hears; 30 in those that were released."""
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """The codes it knows; empty where it knows only one language."""
 
@@ -82,7 +83,7 @@ class Engine(Protocol):
         """Whether it can translate to English."""
 
     def detect(self, windows: Sequence[NDArray[np.float32]]) -> list[Mapping[str, float]]:
-        """The probability of each language, for each window ``[N]`` (16 kHz, at most 30 s)."""
+        """The probability of each language, for each window ``[N]`` (16 kHz, at most `seconds`)."""
 
     def decode(self, windows: Sequence[NDArray[np.float32]], ask: Ask) -> list[Decoded]:
         """What is said in each window, all windows in one batch where the engine can.

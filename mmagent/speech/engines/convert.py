@@ -224,7 +224,7 @@ def whisper_tokenizer(ranks: Mapping[bytes, int], special: Iterable[str]) -> Any
     """
     from transformers import WhisperTokenizer
 
-    letters = _letters()
+    letters = byte_letters()
 
     def spelled(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
@@ -253,7 +253,7 @@ def _halves(token: bytes, ranks: Mapping[bytes, int], rank: int) -> tuple[bytes,
     return parts[0], parts[1]
 
 
-def _letters() -> dict[int, str]:
+def byte_letters() -> dict[int, str]:
     """How byte-level BPE spells each byte: printable ones as they are, others from U+0100 on."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in plain]

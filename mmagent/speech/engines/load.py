@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from mmagent.engine import checkpoint, hub
 from mmagent.errors import ConfigurationError, InputError, NotFound
+from mmagent.settings import Settings, settings
 from mmagent.speech.engines import Engine
 
 Name = Literal["auto", "transformers", "faster-whisper", "openai-whisper"]
@@ -43,6 +44,20 @@ def load_engine(where: str | Path, device: str = "auto", engine: Name = "auto") 
     if place.is_file():
         raise ConfigurationError(f"{place} is a file, and {engine} needs a folder; give one, or engine=openai-whisper")
     return FasterWhisperEngine(place, device) if engine == "faster-whisper" else TransformersEngine(place, device)
+
+
+def chosen(model: str | Path | None = None) -> str | Path:
+    """The speech model that is given, else that of the settings.
+
+    Raises:
+        ConfigurationError: None is set.
+    """
+    if found := model or settings().speech_model:
+        return found
+    raise ConfigurationError(
+        f"there is no speech model; set {Settings.variable('speech_model')} to a folder with a Whisper model in "
+        "safetensors"
+    )
 
 
 def find_model(where: str | Path) -> Path:

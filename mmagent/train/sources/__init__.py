@@ -14,18 +14,22 @@ from mmagent.train.sample import Draw
 SOURCES: dict[str, str] = {
     "beyond": "mmagent.train.sources.beyond:beyond",
     "charts": "mmagent.train.sources.charts:charts",
+    "clips": "mmagent.train.sources.speech:clips",
     "digits": "mmagent.train.sources.digits:digits",
     "documents": "mmagent.train.sources.documents:documents",
     "drills": "mmagent.train.sources.drills:drills",
     "intents": "mmagent.train.sources.intents:intents",
     "lines": "mmagent.train.sources.lines:lines",
     "nlvr": "mmagent.train.sources.nlvr:nlvr",
+    "noises": "mmagent.train.sources.speech:noises",
     "products": "mmagent.train.sources.products:products",
     "rows": "mmagent.train.sources.rows:rows",
     "scenes": "mmagent.train.sources.scenes:scenes",
     "sgd": "mmagent.train.sources.sgd:sgd",
     "shop": "mmagent.train.sources.shop:shop",
     "toolsets": "mmagent.train.sources.toolsets:toolsets",
+    "unknown": "mmagent.train.sources.speech:unknown",
+    "voices": "mmagent.train.sources.speech:voices",
     "xquad": "mmagent.train.sources.xquad:xquad",
 }
 """Name of a source → where the function is that makes it."""

@@ -21,7 +21,7 @@ from mmagent.events import MediaSubstituted, ToolFinished
 from mmagent.media import BlobStore
 from mmagent.media.sound import wav
 from mmagent.session import Session
-from mmagent.speech import Segment, Transcript
+from mmagent.speech import Dropped, Segment, Transcript
 from mmagent.testing import ScriptedModel, call
 
 SHOP = Path(__file__).parents[3] / "examples" / "shop"
@@ -198,6 +198,16 @@ def test_times_are_written_as_people_read_them() -> None:
         "[00:00.0-01:00.0] one",
         "[01:01.0-01:02.2] Ann: two",
         "[1:01:01.0-1:01:02.0] three",
+    ]
+
+
+def test_speech_that_was_not_understood_does_not_look_like_silence() -> None:
+    said = (Segment(0.0, 1.0, "Yes."), Segment(4.0, 5.0, "No."))
+    dropped = (Dropped(1.5, 3.0, "low confidence"), Dropped(3.0, 3.5, "silence"))
+    assert lines(Transcript(said, 5.0, 3.5, dropped=dropped)).splitlines() == [
+        "[00:00.0-00:01.0] Yes.",
+        "[00:01.5-00:03.0] (speech that was not understood)",
+        "[00:04.0-00:05.0] No.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""``mmagent voice``: from a recording to a spoken answer without any device, and what the session keeps."""
+"""``mmagent voice``: from a recording to a spoken answer without any device."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmagent.agent import Agent
 from mmagent.chat import factory
 from mmagent.cli import voice as command
 from mmagent.cli.main import main
-from mmagent.content import Message, text
 from mmagent.session import Session
 from mmagent.speech import speak
 from mmagent.testing import ScriptedModel
@@ -89,36 +87,3 @@ def test_without_a_speech_model_it_says_which_setting(said: Path, monkeypatch: p
     monkeypatch.undo()
     assert run("--file", str(said), "--voice", "none") == 2
     assert "MMAGENT_SPEECH_MODEL" in capsys.readouterr().err
-
-
-async def test_the_session_keeps_what_was_heard(tmp_path: Path) -> None:
-    session = Session.open("shop", tmp_path / "s.sqlite3")
-    agent = Agent(ScriptedModel(["One. Two. Three.", "Yes."]), session=session, builtins=False)
-    await agent.arun("Count.")
-    await command.keep(agent, "One. Two. ")
-    assert [message.text for message in session.messages] == ["Count.", "One. Two."]
-    assert session.state.partial and session.state.ended == "cancelled" and not session.state.unfinished
-    assert any("Three" in found.excerpt for found in session.journal.search("three"))  # it was written, and stays
-    await agent.arun("Was that all?")
-    assert [message.text for message in session.messages][2:] == ["Was that all?", "Yes."]
-    session.close()
-
-
-async def test_of_an_answer_that_nobody_heard_nothing_is_kept() -> None:
-    session = Session.memory()
-    agent = Agent(ScriptedModel(["One."]), session=session, builtins=False)
-    await agent.arun("Count.")
-    await command.keep(agent, "")
-    assert [message.text for message in session.messages] == ["Count."]
-    await command.keep(agent, "")
-    assert [message.text for message in session.messages] == ["Count."]
-
-
-async def test_what_was_heard_whole_stays_as_it_is() -> None:
-    session = Session.memory()
-    session.append(Message(role="user", content=(text("Count."),)))
-    agent = Agent(ScriptedModel(["One."]), session=session, builtins=False)
-    await agent.arun("Count.")
-    before = session.state.last_seq
-    await command.keep(agent, "One. ")
-    assert session.state.last_seq == before

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmagent.speech.engines import Ask, Decoded, Piece
-from mmagent.speech.live import LONGEST, Live
+from mmagent.speech.live import SPARE, Live
 from mmagent.testing.sound import ScriptedSpeech
 
 HALF = 8_000
@@ -22,6 +22,8 @@ class Says:
     """An engine that says one thing after the other, whatever it hears."""
 
     name, fingerprint, translates = "says", "says", False
+
+    seconds = 30.0
 
     def __init__(self, *answers: Decoded, languages: tuple[str, ...] = (), heard: Sequence[Mapping[str, float]] = ()):
         self.answers, self.languages, self.heard = list(answers), languages, list(heard)
@@ -124,7 +126,19 @@ def test_speech_without_an_end_is_cut_at_a_quiet_place() -> None:
         live.feed(speech.samples[at : at + 2 * HALF])
         live.look()
     assert live.finish().text.split() == said
-    assert max(speech.lengths) <= LONGEST
+    assert max(speech.lengths) <= (speech.seconds - SPARE) * 16_000
+
+
+def test_no_window_is_longer_than_the_engine_hears() -> None:
+    said = [f"w{n}" for n in range(60)]
+    speech = ScriptedSpeech(" ".join(said), gap=0.1, pause=0)
+    speech.seconds = 10.0
+    live = Live(speech)
+    for at in range(0, len(speech.samples), HALF):
+        live.feed(speech.samples[at : at + HALF])
+        live.look()
+    assert live.finish().text.split() == said
+    assert max(speech.lengths) <= (10 - SPARE) * 16_000
 
 
 def test_a_backlog_is_heard_whole() -> None:

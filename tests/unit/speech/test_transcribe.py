@@ -364,6 +364,20 @@ def test_where_there_is_no_model_the_setting_is_named(
     assert load_transcriber().engine.name == "transformers"
 
 
+def test_windows_are_as_long_as_the_engines() -> None:
+    transcriber, engine = hears("One.")
+    engine.seconds = 5.0
+    said = transcriber.transcribe(join(tone(23), silence(2), tone(2), silence(1), tone(1)))
+    assert max(seconds for seconds, _ in engine.heard) <= 5.0
+    assert sum(seconds for seconds, _ in engine.heard) > 25.5 and abs(said.speech - 26) < 4 * EDGE
+
+
+def test_speech_of_which_nothing_is_understood_is_told() -> None:
+    transcriber, _ = hears(decoded(logprob=-3.0))
+    said = transcriber.transcribe(join(silence(1), tone(2)))
+    assert said.no_speech and [drop.reason for drop in said.dropped] == ["low confidence"]
+
+
 def test_an_engine_that_fails_fails_the_transcript() -> None:
     def fails(window: Any, ask: Ask) -> str:
         raise ModelError("the engine failed; try again")

@@ -33,7 +33,7 @@ def test_what_ships_can_be_loaded_and_its_sources_take_their_options(name: str) 
         ({"shape": SHAPE | {"widht": 64}}, "'shape.widht'", "did you mean 'width'?"),
         ({"shape": SHAPE | {"vision": {"image_size": 64}}}, "'shape.vision.image_size'", "did you mean 'image_side'?"),
         ({"data": [{"source": "digits", "wait": 2}]}, "'data.0.wait'", "from_step, options, pictures, source"),
-        ({"losses": {"contrast": 1}}, "'losses.contrast'", "contrastive, gaze, marks, marks_at, text"),
+        ({"losses": {"contrast": 1}}, "'losses.contrast'", "contrastive, gaze, letters, marks, marks_at, sounds, text"),
         ({"stage": "lora", "lora": {"r": 4}}, "'lora.r'", "alpha, dropout, rank, targets"),
     ],
 )
