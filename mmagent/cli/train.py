@@ -76,17 +76,32 @@ def train_recipe(
 def preview(
     recipe: Name,
     count: Annotated[int, typer.Option("-n", metavar="N", min=1, help="Samples in the picture.")] = 12,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The picture.")] = Path("preview.png"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The picture, or recording; preview.png or .wav if left out."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Other samples.")] = 0,
     changes: Set = None,
 ) -> None:
-    """See samples as training sees them, and what each source costs and gives."""
+    """See samples as training sees them, and what each source costs and gives; of speech, hear them."""
+    chosen = read_recipe(recipe, changes or ())
+    if chosen.stage == "speech":
+        _hear(chosen, out or Path("preview.wav"), count, seed)
+        return
     from mmagent.train.preview import preview as work
 
-    chosen = read_recipe(recipe, changes or ())
+    out = out or Path("preview.png")
     shown = work(chosen, out, count=count, seed=seed, runs=Path("runs"), told=tell)
     print(printable(shown.table()))
     print(f"{shown.pictured} samples are in {out}; the words that the loss counts are blue")
+
+
+def _hear(recipe: Recipe, out: Path, count: int, seed: int) -> None:
+    from mmagent.train.speech.preview import preview as work
+
+    for played in work(recipe, out, count=count, seed=seed):
+        print(printable(played.line()))
+    print(f"{count} samples are in {out}")
 
 
 @train_app.command("plot")
@@ -176,7 +191,8 @@ def run(recipe: Recipe, out: Path, *, resume: bool, workers: int) -> None:
             _say_how_to_go_on(out, fresh=not resume)
         raise
     if first:
-        print(f'{recipe.name} is in {folder}; use it with: mmagent run --model {folder} "..."')
+        use = f"transcribe --model {folder} FILE" if recipe.stage == "speech" else f'run --model {folder} "..."'
+        print(f"{recipe.name} is in {folder}; use it with: mmagent {use}")
 
 
 def is_first_process() -> bool:

@@ -151,9 +151,12 @@ def context_length(config: Any) -> int:
 
 
 def model_name(path_or_id: str | Path) -> str:
-    """What users know a model by: the directory's name, or the hub id."""
+    """What users know a model by: the directory's name (of a training run's ``model``, the run's), or the hub id."""
     path = Path(path_or_id).expanduser()
-    return path.resolve().name if path.is_dir() else str(path_or_id)
+    if not path.is_dir():
+        return str(path_or_id)
+    place = path.resolve()
+    return place.parent.name if place.name == "model" and place.parent.name else place.name
 
 
 def pick_device(wanted: str) -> torch.device:

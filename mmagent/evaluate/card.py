@@ -67,7 +67,7 @@ def write_card(model_dir: Path, report: Report, runs: list[Path], *, limits: str
     kind = _kind(model_dir)
     sections = [
         _front(stages),
-        f"# {report.model if report.model != 'model' else _last_name(stages)}\n",
+        f"# {report.model}\n",
         f"{_ABOUT[kind]} This card is written by `mmagent eval {kind} --card` from what was measured.",
         _shape(model_dir),
         _training(stages),
@@ -117,10 +117,6 @@ def is_ours(stages: Sequence[dict[str, Any]]) -> bool:
         stage["recipe"].get("name") in ours and {one["source"] for one in stage["recipe"].get("data", [])} <= known
         for stage in stages
     )
-
-
-def _last_name(stages: Sequence[dict[str, Any]]) -> str:
-    return str(stages[-1]["recipe"]["name"]) if stages else "model"
 
 
 def _shape(folder: Path) -> str:
@@ -184,6 +180,10 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
+_LEARNS = {"lora": "adapters", "speech": "all of it"}
+"""What learns at stages where the recipe does not say so."""
+
+
 def _training(stages: Sequence[dict[str, Any]]) -> str:
     if not stages:
         return ""
@@ -191,7 +191,7 @@ def _training(stages: Sequence[dict[str, Any]]) -> str:
     rows = []
     for stage in stages:
         recipe = stage["recipe"]
-        learns = ", ".join(recipe.get("train", [])) if recipe["stage"] != "lora" else "adapters"
+        learns = _LEARNS.get(recipe["stage"]) or ", ".join(recipe.get("train", []))
         machine = stage.get("machine", "not recorded")
         rows.append(
             f"| {recipe['stage']} | `{recipe['name']}` | {recipe['steps']:,} | {stage['tokens'] / 1e6:.1f}M | {learns} "
@@ -199,7 +199,8 @@ def _training(stages: Sequence[dict[str, Any]]) -> str:
         )
     total = sum(stage["tokens"] for stage in stages)
     seeds = sorted({stage["recipe"].get("seed", 0) for stage in stages})
-    words = f"{total / 1e6:.1f} million tokens in all, seed {', '.join(map(str, seeds))}."
+    heard = f" (places of 20 ms: {total / 180_000:.1f} hours)" if stages[-1]["recipe"]["stage"] == "speech" else ""
+    words = f"{total / 1e6:.1f} million tokens{heard} in all, seed {', '.join(map(str, seeds))}."
     return f"## Training\n\n{head}" + "\n".join(rows) + f"\n\n{words}"
 
 

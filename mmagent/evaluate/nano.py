@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmagent.chat.local import LocalModel
+from mmagent.engine.load import model_name
 from mmagent.errors import InputError, MissingExtra, MMAgentError, NotFound
 from mmagent.evaluate.skills import SKILLS, Score, Told, skill
 
@@ -142,7 +143,7 @@ def evaluate(
     chosen = choose(names)
     model.load()
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    known = (folder.resolve().name, model_hash(folder), fingerprint(), now, versions(), machine())
+    known = (model_name(folder), model_hash(folder), fingerprint(), now, versions(), machine())
     report = Report(*known, seed, count)
     for index, name in enumerate(chosen):
         began(name, index, len(chosen))

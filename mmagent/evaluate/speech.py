@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmagent.engine.load import model_name
 from mmagent.errors import InputError, NotFound
 from mmagent.evaluate.metrics import word_errors
 from mmagent.evaluate.nano import Measured, Report, machine, measure, model_hash, versions
@@ -180,8 +181,7 @@ def evaluate(
         raise InputError(f"there is no skill {unknown[0]!r}; choose from: {', '.join(PARTS)}")
     chosen = [name for name in PARTS if not asked or name in asked]
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    name = folder.resolve().name
-    report = Report(name, model_hash(folder), "", now, versions(), machine(), seed, count)
+    report = Report(model_name(folder), model_hash(folder), "", now, versions(), machine(), seed, count)
     for index, part in enumerate(chosen):
         began(part, index, len(chosen))
         report = replace(report, measured=(*report.measured, _measured(part, ear, count, seed, told)))

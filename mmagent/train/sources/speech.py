@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -36,18 +36,23 @@ _GAP = 0.3, 1.4
 _WORDS = dict(zip(words.ONES[:10], "0123456789", strict=True))
 
 
-def voices(pairs: Share = 0.25) -> Tell:
+Kind: TypeAlias = Literal["phrase", "sentence", "order", "single", "short", "alone"]
+
+
+def voices(pairs: Share = 0.25, kinds: Sequence[Kind] = ()) -> Tell:
     """Customers' sentences and numbers in the voices of espeak-ng that are trained.
 
     Args:
         pairs: Share of the samples in which two or more are said, one after the other.
+        kinds: What may be said, see `mmagent.train.speech.words`; none is everything.
     """
+    said: Sequence[str] = kinds or tuple(words.KINDS)
 
     def tell(rng: random.Random) -> Spoken:
         takes: list[Take] = []
         left = LONGEST - 1.5
         while not takes or (len(takes) < 5 and rng.random() < (pairs if len(takes) == 1 else 0.6)):
-            take = _uttered(rng)
+            take = _uttered(rng, said)
             left -= len(take.samples) / RATE + (_GAP[1] if takes else 0)
             if takes and left < 0:
                 break
@@ -169,10 +174,10 @@ def _scene(takes: Sequence[Take], rng: random.Random) -> Spoken:
     return Spoken(made, tuple(lines), tuple(sounds) if known else None)
 
 
-def _uttered(rng: random.Random) -> Take:
+def _uttered(rng: random.Random, kinds: Sequence[str]) -> Take:
     """Something that a customer says, short enough for a window."""
     while True:
-        said = words.draw(rng)
+        said = words.draw(rng, kinds)
         samples, sounds = say(said.spoken, pick(rng))
         if len(samples) < (LONGEST - 2.5) * RATE:
             return Take(samples, said.written, sounds).slower(rng.uniform(0.88, 1.14))

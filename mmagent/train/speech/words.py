@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -201,6 +201,12 @@ def single(rng: random.Random) -> Said:
     return spelled(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"), rng)
 
 
+def short(rng: random.Random) -> Said:
+    """Two to four letters and digits."""
+    letters, digits = rng.choice(((_PLAIN, ""), ("", "0123456789"), (_PLAIN, "0123456789")))
+    return spelled("".join(rng.choices(letters + digits, k=rng.randint(2, 4))), rng)
+
+
 def alone(rng: random.Random) -> Said:
     """An amount, a date or a number alone."""
     return rng.choice((amount, date, count, thing))(rng)
@@ -211,14 +217,20 @@ KINDS: dict[str, tuple[Callable[[random.Random], Said], float]] = {
     "sentence": (sentence, 0.28),
     "order": (spelled_order, 0.26),
     "single": (single, 0.05),
+    "short": (short, 0.05),
     "alone": (alone, 0.09),
 }
 """What is said, and how often."""
 
 
-def draw(rng: random.Random) -> Said:
-    """Something that a customer says."""
-    makers, weights = zip(*KINDS.values(), strict=True)
+def draw(rng: random.Random, kinds: Sequence[str] = tuple(KINDS)) -> Said:
+    """Something that a customer says.
+
+    Args:
+        rng: The dice.
+        kinds: Of `KINDS`, those that it may be.
+    """
+    makers, weights = zip(*(KINDS[kind] for kind in kinds), strict=True)
     return rng.choices(makers, weights)[0](rng)  # type: ignore[no-any-return]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mmagent.engine import Loaded, checkpoint
-from mmagent.engine.load import load, pick_device, pick_dtype
+from mmagent.engine.load import load, model_name, pick_device, pick_dtype
 from mmagent.errors import ConfigurationError, MMAgentError, ModelError, NotFound
 
 CPU = torch.device("cpu")
@@ -277,6 +277,12 @@ def saved(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     return load_file(path / "model.safetensors")
+
+
+def test_the_model_of_a_run_is_called_by_the_run(tmp_path: Path) -> None:
+    (tmp_path / "my-shop" / "model").mkdir(parents=True)
+    assert model_name(tmp_path / "my-shop" / "model") == model_name(tmp_path / "my-shop") == "my-shop"
+    assert model_name("org/name") == "org/name"
 
 
 def test_a_file_is_no_model(tiny_path: Path) -> None:

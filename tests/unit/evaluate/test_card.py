@@ -72,6 +72,28 @@ def test_a_card_of_everything(model: Path, report: Report, tmp_path: Path) -> No
     assert "weights `0123456789abcdef`" in card
 
 
+def test_the_card_of_a_speech_model_says_what_it_is(report: Report, tmp_path: Path) -> None:
+    folder = tmp_path / "ears"
+    folder.mkdir()
+    shape = {"model_type": "whisper", "d_model": 192, "num_mel_bins": 80, "max_source_positions": 500}
+    shape |= {"encoder_layers": 4, "decoder_layers": 2, "encoder_attention_heads": 3, "vocab_size": 1109}
+    (folder / "config.json").write_text(json.dumps(shape | {"max_target_positions": 128}))
+    recipe = {
+        "name": "nano-speech",
+        "stage": "speech",
+        "steps": 4000,
+        "data": [{"source": "clips"}, {"source": "voices"}],
+    }
+    card = write_card(folder, replace(report, format=""), [run_of(tmp_path / "nano-speech", recipe=recipe)])
+    assert "pipeline_tag: automatic-speech-recognition" in card and "`mmagent eval speech`" in card
+    assert "| encoder | Whisper; windows of 10 s, 80 mel bands, 4 layers × 192, 3 heads |" in card
+    assert (
+        "| `clips` | Free Spoken Digit Dataset" in card and "| `voices` | generated from seeds | Apache-2.0 |" in card
+    )
+    assert "| all of it |" in card and "9.8 million tokens (places of 20 ms: 54.4 hours) in all" in card
+    assert "Prompt format" not in card and "license: apache-2.0" in card
+
+
 def test_the_shape_is_read_from_the_files(model: Path, report: Report) -> None:
     card = write_card(model, report, [])
     assert "32 × 32 pixels, patch 8, 1 layers × 32" in card

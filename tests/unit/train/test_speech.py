@@ -115,6 +115,14 @@ def test_days_in_words(day: int, said: str) -> None:
     assert words.ordinal(day) == said
 
 
+def test_only_what_is_asked_for_is_said() -> None:
+    rng = random.Random(0)
+    said = {words.draw(rng, ["single", "short"]).written for _ in range(300)}
+    assert {len(text) for text in said} == {1, 2, 3, 4} and all(text.isalnum() for text in said)
+    with pytest.raises(ConfigurationError, match="the source voices, option kinds"):
+        make_source("voices", {"kinds": ["songs"]})
+
+
 def test_nobody_who_is_held_out_is_trained() -> None:
     assert not set(voices.HELD_OUT) & set(voices.VARIANTS)
     rng = random.Random(0)
@@ -250,6 +258,18 @@ def test_it_learns_and_goes_on_as_it_was(tmp_path: Path, trained: Path) -> None:
 def test_the_recipe_that_ships_is_whole() -> None:
     recipe = load("nano-speech")
     assert recipe.ears and recipe.ears.seconds == 10 and {one.source for one in recipe.data} <= SOURCES.keys()
+
+
+def test_samples_can_be_heard_before(tmp_path: Path) -> None:
+    from mmagent.media.sound import waveform
+    from mmagent.train.speech.preview import preview
+
+    played = preview(toy(), tmp_path / "a" / "preview.wav", count=3)
+    sound = np.concatenate(list(waveform(tmp_path / "a" / "preview.wav")))
+    assert len(played) == 3 and abs(len(sound) / RATE - sum(one.sample.seconds + 0.8 for one in played)) < 0.01
+    assert all(re.search(r" s  beeps +(\d|\(nobody speaks\)|\(not to be known\))$", one.line()) for one in played)
+    with pytest.raises(ConfigurationError, match="the source digits gives no speech"):
+        preview(toy(data=[{"source": "digits"}]), tmp_path / "b.wav", count=1)
 
 
 def test_ears_belong_to_speech() -> None:
