@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from mmagent.errors import NotFound
 
 if TYPE_CHECKING:
     from mmagent.agent import Agent, MCPServer
+    from mmagent.agent.agent import Approve
+    from mmagent.session import Session
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,20 @@ class Choices:
     plan: bool = False
 
 
-def assemble(choices: Choices) -> Agent:
+def assemble(
+    choices: Choices,
+    *,
+    session: Session | None = None,
+    approve: Approve | None = None,
+    say: Callable[[str], None] = tell,
+) -> Agent:
     """The agent; close it after use.
+
+    Args:
+        choices: What the user chose.
+        session: Its conversation; None: the one that was chosen.
+        approve: Who is asked about calls; None: whoever is at the terminal, if anybody.
+        say: Is told what is worth knowing beside.
 
     Raises:
         NotFound: A file, folder or model is not there.
@@ -43,7 +58,8 @@ def assemble(choices: Choices) -> Agent:
     """
     from mmagent.agent import Agent, Policy, load_tools
     from mmagent.chat import factory
-    from mmagent.cli.approve import approve, can_ask
+    from mmagent.cli.approve import approve as ask_here
+    from mmagent.cli.approve import can_ask
     from mmagent.prompts import names, render
 
     if choices.prompts and not choices.prompts.is_dir():
@@ -56,20 +72,20 @@ def assemble(choices: Choices) -> Agent:
         model=factory.load_model(choices.model),
         instructions=instructions,
         knowledge=choices.knowledge,
-        session=choices.session,
+        session=session or choices.session,
         prompts_dir=choices.prompts,
         max_steps=choices.max_steps,
         policy=Policy.load(choices.policy) if choices.policy else None,
-        approve=approve if can_ask() else None,
+        approve=approve or (ask_here if can_ask() else None),
         planning=choices.plan,
     )
     if choices.plan and agent.model.name == "nano":
-        tell("nano has not learnt to plan; --plan is for larger models (--model)")
+        say("nano has not learnt to plan; --plan is for larger models (--model)")
     for rule in agent.policy.rules:
         if not any(rule.names(tool) for tool in agent.tools.values()):
-            tell(f"the policy's rule '{rule}' speaks of no tool that there is")
+            say(f"the policy's rule '{rule}' speaks of no tool that there is")
     if report := getattr(agent.knowledge, "report", None):
-        tell_left_out(report.skipped)
+        tell_left_out(report.skipped, say)
     return agent
 
 

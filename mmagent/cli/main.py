@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="mmagent",
     help="An assistant that sees, reads, remembers and acts, on your own machine.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -53,13 +52,22 @@ app.add_typer(sessions_app, name="sessions")
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    """An assistant that sees, reads, remembers and acts, on your own machine."""
+def root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    """An assistant that sees, reads, remembers and acts, on your own machine. Without a command: the terminal app."""
     if version:
         import mmagent
 
         print(f"mmagent {mmagent.__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        from mmagent.cli import tui
+
+        if not tui.wanted(plain=False):
+            print(context.get_help())
+            raise typer.Exit
+        raise typer.Exit(tui.launch([], _choices(None, None, None, None, None, None, None, None, None, False)))
 
 
 @app.command()
@@ -116,16 +124,33 @@ def chat(
     policy: Policy = None,
     mcp: Mcp = None,
     plan: Plan = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Line by line, for screen readers and pipes. [MMAGENT_PLAIN]")
+    ] = False,
     stream_json: StreamJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Talk, line by line, in a terminal or a pipe."""
+    """Talk: in the terminal app, or line by line with --plain and in a pipe."""
+    from mmagent.cli import tui
     from mmagent.cli.chat import chat as work
     from mmagent.cli.chat import chat_view
 
     choices = _choices(tools, knowledge, model, session, instructions, prompts, max_steps, policy, mcp, plan)
+    if tui.wanted(plain=plain or stream_json or quiet or verbose):
+        raise typer.Exit(tui.launch(attach or [], choices))
     raise typer.Exit(work(attach or [], choices, chat_view(stream_json=stream_json, quiet=quiet, verbose=verbose)))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def web(
+    context: typer.Context,
+    port: Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535, help="Where to listen.")] = 8000,
+) -> None:
+    """Serve the terminal app to browsers on this machine; options of chat follow."""
+    from mmagent.cli.tui import serve
+
+    serve(port, context.args)
 
 
 @models_app.callback(invoke_without_command=True)

@@ -125,19 +125,29 @@ def export(name: str, *, form: Format, to: Path | None) -> None:
             for text in _exported(session, form):
                 sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
             return
-        special = to.exists() and not to.is_file()  # such as /dev/stdout
-        part = to if special else to.with_name(f".{to.name}.part")
-        try:
-            with part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-                file.writelines(_exported(session, form))
-            if part is not to:
-                part.replace(to)
-        except OSError as error:
-            raise InputError(f"{to} cannot be written ({error.strerror}); choose another place with -o") from error
-        finally:
-            if part is not to:
-                part.unlink(missing_ok=True)
+        written(session, form, to)
     print(f"{name} is in {printable(str(to))}", file=sys.stderr)
+
+
+def written(session: Session, form: Format, to: Path) -> None:
+    """Write a conversation to a file, whole or not at all.
+
+    Raises:
+        InputError: The file cannot be written.
+        StoreError: The journal cannot be read.
+    """
+    special = to.exists() and not to.is_file()  # such as /dev/stdout
+    part = to if special else to.with_name(f".{to.name}.part")
+    try:
+        with part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.writelines(_exported(session, form))
+        if part is not to:
+            part.replace(to)
+    except OSError as error:
+        raise InputError(f"{to} cannot be written ({error.strerror}); choose another place") from error
+    finally:
+        if part is not to:
+            part.unlink(missing_ok=True)
 
 
 def import_file(path: Path, *, name: str | None) -> None:
@@ -176,9 +186,7 @@ def delete(names: Sequence[str], *, yes: bool) -> None:
         StoreError: The journal cannot be written, or the one of this machine not read, which may need the same media;
             or one of the sessions is in a turn.
     """
-    from mmagent.media import BlobStore
-    from mmagent.paths import blobs_dir, sessions_path
-    from mmagent.session.library import collect_garbage
+    from mmagent.paths import sessions_path
 
     with _journal() as journal, _journal(sessions_path()) as usual:  # the same, unless the settings name another
         sessions = [_existing(name, journal) for name in dict.fromkeys(names)]
@@ -189,12 +197,20 @@ def delete(names: Sequence[str], *, yes: bool) -> None:
                 raise InputError(f"{what} would be deleted only after a question, and nobody can answer it; add --yes")
             if input(f"delete {what}? [y/N] ").strip().lower() not in ("y", "yes"):
                 raise InputError(f"{what} is kept")
-        before = journal.media()
-        for session in sessions:
-            session.delete()
-        journals = [journal, usual] if usual else [journal]
-        files, size = collect_garbage(journals, BlobStore(blobs_dir()), age=_SETTLED, among=before - journal.media())
+        files, size = forget(sessions, [journal, usual] if usual else [journal])
     print(f"{what} is deleted" + (f", and with it {size / 1e6:.1f} MB of media" if files else ""))
+
+
+def forget(sessions: Sequence[Session], journals: Sequence[Journal]) -> tuple[int, int]:
+    """Delete sessions of the first journal, and the media that no journal needs any more; gives files and bytes."""
+    from mmagent.media import BlobStore
+    from mmagent.paths import blobs_dir
+    from mmagent.session.library import collect_garbage
+
+    before = journals[0].media()
+    for session in sessions:
+        session.delete()
+    return collect_garbage(journals, BlobStore(blobs_dir()), age=_SETTLED, among=before - journals[0].media())
 
 
 def check() -> int:
@@ -266,11 +282,12 @@ def _all(journal: Journal, parent: str | None = None) -> Iterator[SessionInfo]:
 
 
 def _row(info: SessionInfo, journal: Journal) -> dict[str, Any]:
-    last = _last_question(journal.read(info.id, after=info.entries - _LAST_ENTRIES))
+    last = last_question(journal.read(info.id, after=info.entries - _LAST_ENTRIES))
     return {"name": info.name, "entries": info.entries, "created": info.created, "updated": info.updated, "last": last}
 
 
-def _last_question(entries: Iterable[Entry]) -> str:
+def last_question(entries: Iterable[Entry]) -> str:
+    """What the user said last in these entries; empty where nothing."""
     from mmagent.content import CORRECTION
     from mmagent.session import contents
 

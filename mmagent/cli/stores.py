@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
@@ -210,13 +210,15 @@ def tell_skipped(knowledge: Knowledge) -> None:
     tell_left_out(knowledge.report.skipped if knowledge.report else ())
 
 
-def tell_left_out(skipped: Sequence[tuple[str, str]], *, whole: bool = False) -> None:
-    """Say on stderr which files are left out, and why; the first ones only, unless ``whole``."""
+def tell_left_out(
+    skipped: Sequence[tuple[str, str]], say: Callable[[str], None] = tell, *, whole: bool = False
+) -> None:
+    """Say, by default on stderr, which files are left out, and why; the first ones only, unless ``whole``."""
     told = skipped if whole else skipped[:_TOLD]
     for uri, reason in told:
-        tell(f"{uri} is left out: {reason}")
+        say(f"{uri} is left out: {reason}")
     if more := len(skipped) - len(told):
-        tell(f"{counted(more, 'more is', 'more are')} left out; mmagent index --verbose lists them")
+        say(f"{counted(more, 'more is', 'more are')} left out; mmagent index --verbose lists them")
 
 
 @contextmanager

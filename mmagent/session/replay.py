@@ -298,8 +298,8 @@ def replay(entries: Iterable[Entry], *, whole: bool = False) -> State:
         StoreError: An entry cannot be understood.
     """
     state = State(whole=whole)
-    counting, taken_back = _counting(entries)
-    for entry in counting:
+    kept, taken_back = counting(entries)
+    for entry in kept:
         state.apply(entry)
     for entry in taken_back:  # ids of calls are keys of effects, so none comes back
         if entry.kind == MESSAGE:
@@ -324,13 +324,13 @@ def draft(message: Message, *, interrupted: bool = False, artifacts: Sequence[Me
     return Said(MESSAGE, data, message)
 
 
-def _counting(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+def counting(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
     """The entries that count, and those that were taken back."""
-    counting: list[Entry] = []
+    kept: list[Entry] = []
     taken_back: list[Entry] = []
     for entry in entries:
         if entry.kind == REWOUND:
-            while counting and counting[-1].seq > entry.data["to"]:
-                taken_back.append(counting.pop())
-        counting.append(entry)
-    return counting, taken_back
+            while kept and kept[-1].seq > entry.data["to"]:
+                taken_back.append(kept.pop())
+        kept.append(entry)
+    return kept, taken_back

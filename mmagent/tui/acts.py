@@ -1,0 +1,447 @@
+"""What each command of the conversation does: `do_NAME` for every name in `commands`. It knows the app's parts.
+
+A function that returns a coroutine takes its time; what goes wrong in it is told in the conversation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mmagent.errors import InputError, NotFound
+from mmagent.tui import clipboard
+from mmagent.tui.composer import Staged, Submitted
+from mmagent.tui.panels import (
+    do_help,
+    do_knowledge,
+    do_model,
+    do_settings,
+    do_theme,
+    do_tools,
+    open_citation,
+    show_picture,
+)
+from mmagent.tui.pickers import Question as YesNo
+from mmagent.tui.pickers import Word
+from mmagent.tui.story import Answer, Question, Story
+
+if TYPE_CHECKING:
+    from mmagent.content import Media
+    from mmagent.session import Session
+    from mmagent.tui.app import ChatApp
+
+Act: TypeAlias = "Coroutine[Any, Any, None] | None"
+
+__all__ = ["ask", "do_help", "do_knowledge", "do_model", "do_settings", "do_theme", "do_tools", "load", "open_citation",
+           "show_picture", "stage", "switch"]  # fmt: skip
+
+
+async def load(app: ChatApp, name: str | None = None, **changes: Any) -> None:
+    """Make the agent anew, in the background, and show the conversation of that name.
+
+    Args:
+        app: The app.
+        name: A conversation to go on with; None: the one that there is.
+        changes: Choices that are other than before.
+    """
+    figures = app.status.figures
+    figures.working, figures.model = "loading", figures.model if app.agent else "loading …"
+    app.status.show()
+
+    def make() -> tuple[Any, Session | None]:
+        from mmagent.session import Session
+
+        session = app.session
+        if name is not None:
+            session = Session.open(name)
+        agent = app.make(session=session, approve=app.turns.approve, say=app.say, **app.changes, **changes)
+        if hasattr(agent.model, "load"):
+            agent.model.load()
+        return agent, session
+
+    try:
+        before, (agent, session) = app.agent, await app.background.call(make)
+    finally:
+        figures.working = ""
+        if app.agent is None:
+            figures.model = "no model"
+        app.status.show()
+    if before is not None:
+        before.close()
+    app.changes |= changes
+    app.agent = agent
+    figures.model, figures.context = agent.model.name, agent.model.capabilities.context_length
+    figures.approvals = "asks by policy" if agent.policy.rules else ""
+    figures.device = await app.background.call(_device, agent.model)
+    if name is not None:
+        await switch(app, session)
+    app.status.show()
+    app.next()
+
+
+async def switch(app: ChatApp, session: Session | None) -> None:
+    """Show another conversation; None is a new one, which gets its name with its first question."""
+    from mmagent.session import Session
+
+    app.do_stop()
+    before, app.session = app.session, session
+    agent = app.need_agent()
+    agent.session = session or Session.memory()
+    story = Story()
+    unfinished = False
+    if session is not None:
+
+        def read() -> tuple[Story, bool]:
+            assert session is not None
+            entries = session.journal.read(session.id) if session.id else ()
+            return Story.told(entries), session.refresh().unfinished
+
+        story, unfinished = await app.background.call(read)
+    if before is not None and before is not session:
+        before.close()
+    await app.transcript.open(story)
+    app.composer.remember([one.text for one in story.items if isinstance(one, Question)])
+    app.status.figures.session = session.name if session else "new"
+    app.status.figures.used = 0
+    app.status.show()
+    if unfinished:
+        await app.tell(
+            "the last turn has no answer yet; /resume goes on with it, a new question gives it up", "warning"
+        )
+
+
+async def ask(app: ChatApp, message: Submitted) -> None:
+    """Ask a question; the first one gives the conversation its name."""
+    from mmagent.cli.turn import attached
+    from mmagent.session.session import Session, open_journal
+    from mmagent.tui.sessions import new_name
+
+    agent = app.need_agent()
+    if app.turns.running:
+        app.queue.append(message)
+        return
+    if app.session is None:
+
+        def opened() -> Session:
+            journal = open_journal()
+            return Session(new_name(message.text or message.staged[0].name, journal), journal)
+
+        app.session = agent.session = await app.background.call(opened)
+        app.status.figures.session = app.session.name
+    media = await app.background.call(attached, [one.path for one in message.staged])
+    content: list[str | Media] = [*([message.text] if message.text else []), *media]
+    app.begin(content, message.text)
+
+
+async def stage(app: ChatApp, path: Path) -> None:
+    """Add a file to the next message, once it is known to be there and of a kind that can be sent.
+
+    Raises:
+        NotFound: It is not on this machine.
+        InputError: It is no picture, recording or video.
+    """
+    from mmagent.cli.turn import attached
+    from mmagent.errors import MMAgentError
+
+    if not await asyncio.to_thread(path.exists):
+        raise NotFound(
+            f"there is no file {path} on this machine; if it is on the machine that you sit at, copy it here first: "
+            f"scp {shlex.quote(path.name)} {os.uname().nodename}:"
+        )
+    (media,) = await app.background.call(attached, [path])
+    app.stage(Staged(path, path.name))
+    app.composer.lines.focus()
+    with contextlib.suppress(MMAgentError):
+        await app.composer.thumbnail(app.background, media, path)
+
+
+def do_stop(app: ChatApp, argument: str) -> Act:
+    """Deny what is asked, or end the recording, or stop the answer; what is there stays."""
+    if app.approval.asking:
+        app.approval.deny()
+    elif app.status.figures.recording:
+        app.recording_cancelled = True
+        app.dictation.release()
+    else:
+        app.do_stop()
+    return None
+
+
+def do_new(app: ChatApp, argument: str) -> Act:
+    """Another conversation."""
+    return switch(app, None)
+
+
+def do_resume(app: ChatApp, argument: str) -> Act:
+    """Go on with the last turn."""
+    if app.turns.running:
+        return app.tell("the answer is being written; Esc stops it", "error")
+    app.need_agent()
+    app.begin([], None)
+    return None
+
+
+async def do_sessions(app: ChatApp, argument: str) -> None:
+    """The list of conversations; what is chosen there is done."""
+    from mmagent.tui.sessions import SessionPicker, existing, rows
+
+    found = await app.background.call(rows)
+    said = await app.push_screen_wait(SessionPicker(found, app.background))
+    if said is None:
+        return
+    what, _, name = said.partition(" ")
+    current = app.session is not None and app.session.name == name
+    if what == "resume":
+        app.need_agent()
+        await switch(app, await app.background.call(existing, name))
+    elif current:
+        await _THIS[what](app, "")
+    else:
+        session = await app.background.call(existing, name)
+        try:
+            await _to_another(app, what, session)
+        finally:
+            session.close()
+        await do_sessions(app, "")
+
+
+async def _to_another(app: ChatApp, what: str, session: Session) -> None:
+    """Rename, fork, export or delete a conversation that is not on the screen."""
+    from mmagent.tui import sessions
+
+    if what == "rename":
+        if name := await app.push_screen_wait(Word(f"another name for {session.name}", session.name)):
+            await app.background.call(session.rename, name)
+    elif what == "fork":
+        copy = await app.background.call(session.fork)
+        app.notify(f"{copy.name} is a copy of {session.name}", markup=False)
+    elif what == "export":
+        path = await app.background.call(sessions.export, session, "")
+        app.notify(f"it is in {path}", markup=False)
+    elif await app.push_screen_wait(
+        YesNo(f"delete {session.name}? What was said in it and its pictures are gone then.")
+    ):
+        await app.background.call(_forget, session)
+
+
+async def do_rename(app: ChatApp, argument: str) -> None:
+    """Give this conversation a name."""
+    session = _named(app)
+    name = argument or await app.push_screen_wait(Word("a name for this conversation", session.name))
+    if name:
+        await app.background.call(session.rename, name)
+        app.status.figures.session = session.name
+        app.status.show()
+
+
+async def do_fork(app: ChatApp, argument: str) -> None:
+    """Go on in a copy."""
+    session = _named(app)
+    copy = await app.background.call(session.fork, argument or None)
+    name = session.name
+    from mmagent.tui.sessions import existing
+
+    await switch(app, await app.background.call(existing, copy.name))
+    await app.tell(f"this is a copy of {name}, which stays as it is")
+
+
+async def do_export(app: ChatApp, argument: str) -> None:
+    """Write this conversation to a file."""
+    from mmagent.tui import sessions
+
+    path = await app.background.call(sessions.export, _named(app), argument)
+    await app.tell(f"the conversation is in {path}")
+
+
+async def do_delete(app: ChatApp, argument: str) -> None:
+    """Delete this conversation."""
+    session = _named(app)
+    if await app.push_screen_wait(YesNo(f"delete {session.name}? What was said in it and its pictures are gone then.")):
+        app.do_stop()
+        await app.background.call(_forget, session)
+        await switch(app, None)
+
+
+async def do_rewind(app: ChatApp, argument: str) -> None:
+    """Take back the last turns; their first question comes back into the composer, to be edited."""
+    session = _named(app)
+    if argument and not argument.isdecimal():
+        raise InputError(f"/rewind takes a number of turns, not {argument}")
+    app.do_stop()
+    question = await app.background.call(session.rewind, int(argument or 1))
+    await switch_again(app)
+    app.composer.write(question.text)
+    for block in question.media:
+        path = app.need_agent().blobs.path(block["file_id"])
+        app.stage(Staged(path, str(block.get("extras", {}).get("name", path.name[:12]))))
+
+
+async def do_retry(app: ChatApp, argument: str) -> None:
+    """Take the last turn back and ask it again."""
+    await do_rewind(app, "")
+    text, staged = app.composer.text, tuple(app.composer.staged)
+    app.composer.write("")
+    app.composer.unstage_all()
+    await ask(app, Submitted(text, staged))
+
+
+async def switch_again(app: ChatApp) -> None:
+    """Read the conversation anew."""
+    from mmagent.tui.sessions import existing
+
+    await switch(app, await app.background.call(existing, _named(app).name))
+
+
+def do_attach(app: ChatApp, argument: str) -> Act:
+    """Add a file to the next message."""
+    if not argument:
+        return app.tell("/attach needs a file: /attach receipt.png, or type @ and a part of its name", "error")
+    return stage(app, Path(argument.strip("'\"")).expanduser())
+
+
+async def do_paste(app: ChatApp, argument: str) -> None:
+    """Attach the picture of the clipboard, or write its text."""
+    found = await app.background.call(clipboard.read)
+    if isinstance(found, str):
+        app.composer.paste(found)
+        return
+    file = Path(tempfile.mkdtemp(prefix="mmagent-")) / "clipboard.png"
+    file.write_bytes(found)
+    await stage(app, file)
+
+
+async def do_record(app: ChatApp, argument: str) -> None:
+    """Begin or end speaking; what is heard goes into the composer."""
+    figures = app.status.figures
+    if figures.recording:
+        app.dictation.release()
+        return
+    app.hush()
+    before = app.composer.lines.text
+    glue = " " if before and not before.endswith((" ", "\n")) else ""
+    app.recording_cancelled = False
+
+    def heard(text: str) -> None:
+        app.in_loop(lambda: app.composer.write(f"{before}{glue}{text}"))
+
+    figures.recording, figures.working = True, "listening"
+    meter = app.set_interval(0.1, lambda: _meter(app))
+    try:
+        text = await app.background.run(app.dictation.listen(heard))
+        if app.recording_cancelled:
+            app.composer.write(before)
+        elif text:
+            app.composer.write(f"{before}{glue}{text}")
+        else:
+            app.composer.write(before)
+            await app.tell("nothing was understood; speak nearer to the microphone, or type")
+    finally:
+        meter.stop()
+        figures.recording, figures.working, figures.level = False, "", 0.0
+        app.status.show()
+        app.composer.lines.focus()
+
+
+def do_aloud(app: ChatApp, argument: str) -> Act:
+    """Read answers aloud, or no longer."""
+    on = app.preferences.aloud = app.status.figures.aloud = not app.preferences.aloud
+    app.keep_preferences()
+    app.status.show()
+    last = next((one for one in reversed(app.story.items) if isinstance(one, Answer)), None)
+    if on and last is not None:
+        app.read_aloud(last.text)
+    elif not on:
+        app.hush()
+    return None
+
+
+async def do_expand(app: ChatApp, argument: str) -> None:
+    """Open or fold all tool results."""
+    await app.transcript.set_results("never" if app.transcript.results == "always" else "always")
+
+
+async def do_thinking(app: ChatApp, argument: str) -> None:
+    """Open or fold all thoughts."""
+    await app.transcript.set_thoughts(not app.transcript.thoughts)
+
+
+async def do_copy(app: ChatApp, argument: str) -> None:
+    """Copy the last answer."""
+    last = next((one for one in reversed(app.story.items) if isinstance(one, Answer)), None)
+    if last is None:
+        raise InputError("there is no answer to copy yet")
+    app.copy_to_clipboard(last.text)
+    await app.background.call(clipboard.write, last.text)
+    app.notify("the last answer is copied", timeout=2)
+
+
+def do_edit(app: ChatApp, argument: str) -> Act:
+    """Write the message in another editor."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory(prefix="mmagent-") as folder:
+        file = Path(folder) / "message.md"
+        file.write_text(app.composer.text, encoding="utf-8")
+        try:
+            with app.suspend():
+                subprocess.run([*shlex.split(editor), str(file)], check=False)
+        except OSError as error:
+            return app.tell(
+                f"{editor} cannot be run ({error.strerror}); set EDITOR to a program that is there", "error"
+            )
+        app.composer.write(file.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
+    return None
+
+
+async def do_follow(app: ChatApp, argument: str) -> None:
+    """Go to the end."""
+    await app.transcript.follow()
+
+
+def do_palette(app: ChatApp, argument: str) -> Act:
+    """Search all commands."""
+    app.action_command_palette()
+    return None
+
+
+def do_quit(app: ChatApp, argument: str) -> Act:
+    """Leave."""
+    app.exit()
+    return None
+
+
+def _named(app: ChatApp) -> Session:
+    if app.session is None:
+        raise InputError("this conversation has nothing in it yet; ask something first")
+    return app.session
+
+
+def _meter(app: ChatApp) -> None:
+    app.status.figures.level = app.dictation.level
+    app.status.show()
+
+
+def _forget(session: Session) -> None:
+    from mmagent.cli.sessions import forget
+    from mmagent.paths import sessions_path
+    from mmagent.session.session import journal_exists, open_journal
+
+    usual = open_journal(sessions_path()) if journal_exists(sessions_path()) else None
+    try:
+        forget([session], [session.journal, *([usual] if usual else [])])
+    finally:
+        if usual is not None:
+            usual.close()
+
+
+def _device(model: Any) -> str:
+    return str(model.engine().device) if hasattr(model, "engine") else ""
+
+
+_THIS = {"rename": do_rename, "fork": do_fork, "export": do_export, "delete": do_delete}

@@ -1,0 +1,440 @@
+"""The terminal app: what is on the screen, and what each command does. It knows the agent by what it is given.
+
+It paints first; the agent and its model are made in the background meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Footer, Markdown
+
+from mmagent.cli.printable import printable
+from mmagent.errors import InputError, MMAgentError
+from mmagent.events import ApprovalRequested, Event, TextDelta, ToolCalled, TurnFinished
+from mmagent.tui import acts, commands
+from mmagent.tui.approval import ApprovalBar
+from mmagent.tui.background import Background
+from mmagent.tui.composer import Commanded, Complaint, Composer, Stage, Staged, Submitted
+from mmagent.tui.preferences import Preferences
+from mmagent.tui.preferences import write as keep
+from mmagent.tui.status import StatusLine
+from mmagent.tui.story import Answer, Item, Question, Story
+from mmagent.tui.transcript import Transcript
+from mmagent.tui.turns import Decide, Over, Turns
+from mmagent.tui.views import OpenCitation, ShowPicture
+from mmagent.tui.voice import Aloud, Dictation
+
+if TYPE_CHECKING:
+    from textual.worker import Worker
+
+    from mmagent.agent import Agent
+    from mmagent.agent.agent import Approve
+    from mmagent.content import Media
+    from mmagent.session import Session
+
+FLUSH = 0.1
+"""Seconds between two looks at what has happened."""
+
+
+class Maker(Protocol):
+    """Makes the agent."""
+
+    def __call__(
+        self, *, session: Session | None, approve: Approve, say: Callable[[str], None], **changes: Any
+    ) -> Agent:
+        """An agent for a session, with other choices than at the beginning; it may take its time."""
+
+
+class ChatApp(App[None]):
+    """A conversation.
+
+    Args:
+        make: Makes the agent.
+        session: The name of the conversation to go on with; None: a new one.
+        attach: Files for the first message.
+        preferences: What the user likes.
+        folder: Where preferences are kept; None: nowhere.
+        dictation: The microphone; None: that of this machine.
+        aloud: What reads answers; None: espeak-ng and the loudspeaker.
+    """
+
+    CSS_PATH = "app.tcss"
+    TITLE = "mmagent"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(
+                one.key,
+                f"do('{one.name}')",
+                one.shown or one.name,
+                show=bool(one.shown),
+                id=one.name,
+                priority=one.key != "escape",
+            )
+            for one in commands.COMMANDS
+            if one.key
+        ),
+        Binding("ctrl+c", "interrupt", "Stop", show=False, priority=True),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+    ]
+
+    def __init__(
+        self,
+        make: Maker,
+        *,
+        session: str | None = None,
+        attach: Iterable[Path] = (),
+        preferences: Preferences | None = None,
+        folder: Path | None = None,
+        dictation: Dictation | None = None,
+        aloud: Aloud | None = None,
+    ) -> None:
+        super().__init__()
+        self.make, self.preferences, self._folder = make, preferences or Preferences(), folder
+        self._wanted, self._files = session, list(attach)
+        self.background = Background()
+        self.turns = Turns(self.background, self._wake, self._approval)
+        self.dictation, self.aloud = dictation or Dictation(), aloud or Aloud()
+        self.agent: Agent | None = None
+        self.session: Session | None = None
+        """The conversation, once it has a name."""
+        self.changes: dict[str, Any] = {}
+        """What was chosen since the beginning: model, knowledge."""
+        self.queue: list[Submitted] = []
+        self.recording_cancelled = False
+        self._woken = self._interrupted = False
+        self._flushing = asyncio.Lock()
+        self._speaking: Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def compose(self) -> ComposeResult:
+        """The conversation, a question about a call, the composer, the status."""
+        yield Transcript(self.preferences.expand)
+        yield ApprovalBar()
+        yield Composer()
+        yield StatusLine()
+        yield Footer(show_command_palette=False)
+
+    @property
+    def transcript(self) -> Transcript:
+        """The conversation."""
+        return self.screen_stack[0].query_one(Transcript)
+
+    @property
+    def composer(self) -> Composer:
+        """Where the next message is written."""
+        return self.screen_stack[0].query_one(Composer)
+
+    @property
+    def approval(self) -> ApprovalBar:
+        """The question about a call."""
+        return self.screen_stack[0].query_one(ApprovalBar)
+
+    @property
+    def status(self) -> StatusLine:
+        """The line at the foot."""
+        return self.screen_stack[0].query_one(StatusLine)
+
+    @property
+    def story(self) -> Story:
+        """The items of the conversation."""
+        return self.transcript.story
+
+    async def on_mount(self) -> None:
+        """Paint, then load."""
+        self._loop = asyncio.get_running_loop()
+        self.theme = self.preferences.theme if self.preferences.theme in self.available_themes else "textual-dark"
+        self.set_keymap(self.preferences.keys)
+        self.status.figures.aloud = self.preferences.aloud
+        self.status.show()
+        self.composer.lines.focus()
+        for path in self._files:
+            self.post_message(Stage(path))
+        self.call_after_refresh(lambda: self.work(acts.load(self, self._wanted)))
+
+    async def on_unmount(self) -> None:
+        """Stop what still runs; what was said is in the journal."""
+        self.turns.stop()
+        if self._speaking is not None:
+            self._speaking.cancel()
+        await asyncio.to_thread(self.background.close)
+        if self.agent is not None:
+            self.agent.close()
+        if self.session is not None:
+            self.session.close()
+
+    def work(self, act: Coroutine[Any, Any, None]) -> Worker[None]:
+        """Do something that may take time or fail; a failure is told, and the app goes on."""
+
+        async def told() -> None:
+            try:
+                await act
+            except MMAgentError as error:
+                await self.tell(str(error), "error")
+
+        return self.run_worker(told(), exit_on_error=True)
+
+    async def tell(self, text: str, kind: Any = "note") -> None:
+        """Say something in the conversation."""
+        await self.transcript.update([self.story.note(text, kind)])
+
+    def say(self, text: str) -> None:
+        """`tell` for other threads."""
+        self.in_loop(lambda: self.work(self.tell(text, "warning")))
+
+    def keep_preferences(self) -> None:
+        """Write down what the user likes."""
+        if self._folder is not None:
+            keep(self._folder, self.preferences)
+
+    # what is typed and pressed
+
+    def action_do(self, name: str) -> None:
+        """A command, by its key."""
+        self.do(name, "")
+
+    def on_commanded(self, event: Commanded) -> None:
+        """A command, by its name."""
+        self.do(event.name, event.argument)
+
+    def do(self, name: str, argument: str) -> None:
+        """Carry out a command."""
+        if commands.find(name) is None:
+            near = ", ".join(f"/{one.name}" for one in list(commands.completions(name))[:4])
+            self.work(
+                self.tell(f"there is no command /{name}; " + (f"maybe {near}" if near else "/help shows them"), "error")
+            )
+            return
+        try:
+            act = getattr(acts, f"do_{name}")(self, argument)
+        except MMAgentError as error:
+            act = self.tell(str(error), "error")
+        if act is not None:
+            self.work(act)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Commands wait while a window is open, but for leaving."""
+        if action == "do" and len(self.screen_stack) > 1:
+            return parameters == ("quit",)
+        return super().check_action(action, parameters)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """All commands, for the palette; those that need a word are begun in the composer."""
+        for one in commands.COMMANDS:
+            needs = one.argument and not one.argument.startswith("[")
+            run = (
+                (lambda name=one.name: self.composer.write(f"/{name} "))
+                if needs
+                else (lambda name=one.name: self.do(name, ""))
+            )
+            yield SystemCommand(one.name, one.help, run)
+
+    async def action_interrupt(self) -> None:
+        """Ctrl-C: copy what is marked, else stop, else clear, else leave at the second time."""
+        marked = self.screen.get_selected_text() or self.composer.lines.selected_text
+        if marked:
+            self.copy_to_clipboard(marked)
+        elif self.turns.running or self.status.figures.recording:
+            self.do("stop", "")
+        elif self.composer.lines.text:
+            self.composer.write("")
+        elif self._interrupted:
+            self.exit()
+        else:
+            self._interrupted = True
+            self.set_timer(2.0, lambda: setattr(self, "_interrupted", False))
+            self.notify("Ctrl-C again leaves; the conversation is kept", timeout=2)
+
+    def action_page(self, by: int) -> None:
+        """Scroll the conversation, wherever the keyboard is."""
+        (self.transcript.scroll_page_down if by > 0 else self.transcript.scroll_page_up)()
+
+    def on_typed(self) -> None:
+        """Questions about calls wait until nobody types."""
+        import time
+
+        self.approval.typed_at = time.monotonic()
+
+    def on_complaint(self, event: Complaint) -> None:
+        """Something could not be taken in."""
+        self.work(self.tell(event.text, "error"))
+
+    def on_stage(self, event: Stage) -> None:
+        """A file for the next message."""
+        self.work(acts.stage(self, event.path))
+
+    def on_submitted(self, event: Submitted) -> None:
+        """A message: asked now, or after what is being answered."""
+        if self.agent is None or self.turns.running:
+            self.queue.append(event)
+            self.status.figures.queued = len(self.queue)
+            self.status.show()
+        else:
+            self.work(acts.ask(self, event))
+
+    # what happens in a turn
+
+    def begin(self, content: list[str | Media], question: str | None) -> None:
+        """Ask the agent; without a question, go on with the last turn."""
+        assert self.agent is not None
+        self.hush()
+        if question is not None:
+            self.work(self.transcript.update([self.story.asked(question)]))
+        self.status.figures.working = "thinking"
+        self.status.show()
+        self.turns.begin(self.agent, content, resume=question is None)
+        self.work(self.transcript.follow())
+
+    def do_stop(self) -> None:
+        """Stop the answer; what is there stays, and what waited comes back into the composer."""
+        self.hush()
+        if not self.turns.running:
+            return
+        self.turns.stop()
+        self.approval.forget()
+        self.status.figures.working = ""
+        item = self.story.stop()
+        self.work(self.transcript.update([item] if item else []))
+        if self.queue:
+            self.composer.write("\n".join(one.text for one in self.queue))
+            for one in self.queue:
+                for staged in one.staged:
+                    self.stage(staged)
+            self.queue.clear()
+            self.status.figures.queued = 0
+        self.status.show()
+
+    def hush(self) -> None:
+        """Stop reading aloud."""
+        if self._speaking is not None:
+            self._speaking.cancel()
+            self._speaking = None
+
+    def read_aloud(self, text: str) -> None:
+        """Say a text, in the background."""
+        self.hush()
+        speaking = self._speaking = self.background.submit(self.aloud.say(text))
+
+        def failed(done: Future[None]) -> None:
+            if not done.cancelled() and isinstance(error := done.exception(), MMAgentError):
+                self.say(str(error))
+
+        speaking.add_done_callback(failed)
+
+    async def flush(self) -> None:
+        """Show what has happened since the last time."""
+        async with self._flushing:
+            await self._collect()
+
+    async def _collect(self) -> None:
+        changed: list[Item] = []
+        for one in self.turns.take():
+            if isinstance(one, Over):
+                await self._over(one, changed)
+            else:
+                if (item := self.story.apply(one)) is not None:
+                    changed.append(item)
+                self._figure(one)
+        await self.transcript.update(changed)
+        self.status.show()
+
+    async def _over(self, over: Over, changed: list[Item]) -> None:
+        figures = self.status.figures
+        figures.working, figures.first = "", over.first
+        self.story.close()
+        if over.error is not None:
+            changed.append(self.story.note(over.error, "error"))
+        last = self.story.items[-1] if self.story.items else None
+        if self.preferences.aloud and isinstance(last, Answer):
+            self.read_aloud(last.text)
+        if not self.app_focus:
+            self.bell()
+        self.next()
+
+    def next(self) -> None:
+        """Ask what waits."""
+        if self.queue and self.agent is not None and not self.turns.running:
+            waiting = self.queue.pop(0)
+            self.status.figures.queued = len(self.queue)
+            self.work(acts.ask(self, waiting))
+
+    def _figure(self, event: Event) -> None:
+        figures = self.status.figures
+        if isinstance(event, TextDelta):
+            figures.working = "writing"
+        elif isinstance(event, ToolCalled):
+            figures.working = event.name
+        elif isinstance(event, TurnFinished):
+            usage = event.usage
+            figures.used = (usage.prompt_tokens + usage.completion_tokens) // max(1, event.steps)
+            figures.speed = usage.completion_tokens / event.seconds if event.seconds else None
+
+    def _approval(self, request: ApprovalRequested, decide: Decide) -> None:
+        def ask() -> None:
+            self.approval.ask(request, decide)
+            if not self.app_focus:
+                self.bell()
+
+        self.in_loop(ask)
+
+    def _wake(self) -> None:
+        """Called in the background: look into the box, but not more often than the eye can follow."""
+        if not self._woken:
+            self._woken = True
+            self.in_loop(lambda: self.set_timer(FLUSH, self._look))
+
+    def _look(self) -> None:
+        self._woken = False
+        self.run_worker(self.flush(), group="flush", exit_on_error=True)
+
+    def in_loop(self, function: Callable[[], Any]) -> None:
+        """Call something in the screen's loop, from any thread."""
+
+        def run() -> None:
+            with self._context():
+                function()
+
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(run)
+
+    # what views want
+
+    def on_show_picture(self, event: ShowPicture) -> None:
+        """Draw a stored picture."""
+        acts.show_picture(self, event.place, event.block)
+
+    def on_open_citation(self, event: OpenCitation) -> None:
+        """Show where an answer has something from."""
+        self.work(acts.open_citation(self, event.citation))
+
+    def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
+        """Web addresses are opened in a browser; anything else is only shown."""
+        if event.href.startswith(("https://", "http://")):
+            self.open_url(event.href)
+        self.notify(printable(event.href), title="link", markup=False)
+
+    def last_question(self) -> Question | None:
+        """What the user said last."""
+        return next((one for one in reversed(self.story.items) if isinstance(one, Question)), None)
+
+    def need_agent(self) -> Agent:
+        """The agent, once it is there.
+
+        Raises:
+            InputError: It is not there yet.
+        """
+        if self.agent is None:
+            raise InputError("the model is still being loaded; wait a moment, or choose another with /model")
+        return self.agent
+
+    def stage(self, staged: Staged) -> None:
+        """Add a file to the next message."""
+        self.composer.stage(staged)

@@ -1,0 +1,405 @@
+"""Where the next message is written: lines, history, pastes, completion, and the files that go with it.
+
+It knows text and paths, and no model; it says what was meant by messages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import unquote, urlparse
+
+from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widgets import OptionList, Static, TextArea
+from textual.widgets.option_list import Option
+
+from mmagent.cli.printable import printable
+from mmagent.content import Image, Media
+from mmagent.tui.commands import completions
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+
+    from mmagent.tui.background import Background
+
+LONG_LINES, LONG_CHARACTERS = 12, 1200
+"""A paste of more becomes a chip."""
+LONGEST_PASTE = 1_000_000
+"""Characters; a longer one is refused."""
+MOST_COMPLETIONS = 8
+_MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".wav", ".mp3", ".ogg", ".opus", ".flac",
+          ".m4a", ".mp4", ".mov", ".mkv", ".webm")  # fmt: skip
+_PASTED = re.compile(r"\[pasted text #(\d+), [\d,]+ lines\]")
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file that goes with the next message."""
+
+    path: Path
+    name: str
+
+
+class Submitted(Message):
+    """The message is to be sent."""
+
+    def __init__(self, text: str, staged: tuple[Staged, ...]) -> None:
+        super().__init__()
+        self.text, self.staged = text, staged
+
+
+class Commanded(Message):
+    """A slash command was entered."""
+
+    def __init__(self, name: str, argument: str) -> None:
+        super().__init__()
+        self.name, self.argument = name, argument
+
+
+class Stage(Message):
+    """A file was named, dropped or pasted by its path."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+
+class Complaint(Message):
+    """Something could not be taken in."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+class Typed(Message):
+    """A key changed the text."""
+
+
+class Lines(TextArea):
+    """The text itself."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", show=False)]
+
+    def __init__(self) -> None:
+        super().__init__(id="lines", soft_wrap=True, show_line_numbers=False, tab_behavior="focus", compact=True)
+        self.highlight_cursor_line = False
+        self.placeholder = "Ask something · @file attaches · / commands"
+
+    def action_newline(self) -> None:
+        """Go on in the next line."""
+        self.insert("\n")
+
+    async def _on_key(self, event: events.Key) -> None:
+        composer = self.query_ancestor(Composer)
+        if composer.key(event.key):
+            event.stop()
+            event.prevent_default()
+            return
+        await super()._on_key(event)
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.stop()
+        event.prevent_default()
+        self.query_ancestor(Composer).paste(event.text)
+
+
+class Composer(Vertical):
+    """The lines, the chips above them, and what they may be completed to."""
+
+    def __init__(self) -> None:
+        super().__init__(id="composer")
+        self.staged: list[Staged] = []
+        self._history: list[str] = []
+        self._at = 0
+        self._draft = ""
+        self._pasted: list[str] = []
+        self._choices: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        """Completions, chips, lines."""
+        yield OptionList(id="completions", markup=False)
+        yield Horizontal(id="chips")
+        yield Lines()
+
+    def on_mount(self) -> None:
+        """Nothing to choose from yet."""
+        self.query_one("#completions").display = False
+        self.query_one("#completions").can_focus = False
+        self.query_one("#chips").display = False
+
+    @property
+    def lines(self) -> Lines:
+        """Where the text is."""
+        return self.query_one(Lines)
+
+    @property
+    def text(self) -> str:
+        """What is written, pastes in full."""
+        return _PASTED.sub(lambda match: self._original(match), self.lines.text)
+
+    def write(self, text: str) -> None:
+        """Put another text there."""
+        self.lines.load_text(text)
+        self.lines.move_cursor(self.lines.document.end)
+        self._complete()
+
+    def remember(self, texts: list[str]) -> None:
+        """What the user said before, oldest first."""
+        self._history = [text for text in texts if text.strip()]
+        self._at = len(self._history)
+
+    def stage(self, staged: Staged) -> None:
+        """Add a chip."""
+        self.staged.append(staged)
+        self._show_chips()
+
+    def key(self, key: str) -> bool:
+        """What a key does here that it does not do in any text; gives whether it did."""
+        choosing = bool(self._choices)
+        row, _ = self.lines.cursor_location
+        match key:
+            case "enter" if choosing and self._accept(entered=True):
+                return True
+            case "enter":
+                self._enter()
+                return True
+            case "tab" if choosing:
+                return self._accept(entered=False)
+            case "up" | "down" if choosing:
+                options = self.query_one("#completions", OptionList)
+                (options.action_cursor_up if key == "up" else options.action_cursor_down)()
+                return True
+            case "escape" if choosing:
+                self._offer([])
+                return True
+            case "up" if row == 0:
+                return self._recall(-1)
+            case "down" if row == self.lines.document.line_count - 1:
+                return self._recall(1)
+            case "backspace" if not self.lines.text and self.staged:
+                self.staged.pop()
+                self._show_chips()
+                return True
+        return False
+
+    def paste(self, text: str) -> None:
+        """Take in a paste: a path becomes a chip, as does a long text; the rest is written."""
+        if len(text) > LONGEST_PASTE:
+            size = f"this paste has {len(text):,} characters, over {LONGEST_PASTE:,}"
+            self.post_message(Complaint(f"{size}; save it and attach the file, or add its folder with /knowledge"))
+            return
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        if (path := pasted_path(text)) is not None:
+            self.post_message(Stage(path))
+            return
+        lines = text.count("\n") + 1
+        if lines > LONG_LINES or len(text) > LONG_CHARACTERS:
+            self._pasted.append(text)
+            text = f"[pasted text #{len(self._pasted)}, {lines:,} lines]"
+        self.lines.insert(text)
+
+    def on_text_area_changed(self) -> None:
+        """Offer what it may become."""
+        self.post_message(Typed())
+        self._complete()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """A click chooses."""
+        event.stop()
+        self._accept(entered=False)
+        self.lines.focus()
+
+    def _original(self, match: re.Match[str]) -> str:
+        number = int(match[1])
+        return self._pasted[number - 1] if 1 <= number <= len(self._pasted) else match[0]
+
+    def _enter(self) -> None:
+        lines, text = self.lines, self.text.strip()
+        if lines.text.endswith("\\"):  # a new line, where no key for it gets through
+            lines.load_text(lines.text[:-1] + "\n")
+            lines.move_cursor(lines.document.end)
+            return
+        if text.startswith("/") and "/" not in text[1:].partition(" ")[0] and "\n" not in text:
+            name, _, argument = text[1:].partition(" ")
+            self._clear(text)
+            self.post_message(Commanded(name, argument.strip()))
+        elif text or self.staged:
+            staged = tuple(self.staged)
+            self.staged = []
+            self._show_chips()
+            self._clear(text)
+            self.post_message(Submitted(text, staged))
+
+    def _clear(self, text: str) -> None:
+        if text:
+            self._history.append(text)
+        self._at, self._draft = len(self._history), ""
+        self.lines.load_text("")
+        self._pasted.clear()
+        self._offer([])
+
+    def _recall(self, by: int) -> bool:
+        to = self._at + by
+        if not 0 <= to <= len(self._history):
+            return False
+        if self._at == len(self._history):
+            self._draft = self.lines.text
+        self._at = to
+        self.lines.load_text(self._draft if to == len(self._history) else self._history[to])
+        self.lines.move_cursor(self.lines.document.end)
+        self._offer([])
+        return True
+
+    def _complete(self) -> None:
+        """Commands after a slash, paths after an at sign."""
+        text = self.lines.text
+        if text.startswith("/") and " " not in text and "\n" not in text:
+            self._offer(
+                [
+                    (f"/{one.name} ", f"/{one.name} {one.argument}".strip() + f"  {one.help}")
+                    for one in completions(text)
+                ]
+            )
+        elif (word := self._word()) is not None:
+            self.run_worker(self._complete_path(word), exclusive=True, group="completion")
+        else:
+            self._offer([])
+
+    def _word(self) -> str | None:
+        """What stands after an at sign, up to the cursor."""
+        row, column = self.lines.cursor_location
+        before = self.lines.document.get_line(row)[:column]
+        match = re.search(r"(?:^|\s)@(\S*)$", before)
+        return match[1] if match else None
+
+    async def _complete_path(self, word: str) -> None:
+        import asyncio
+
+        self._offer([(f"@{path}", path) for path in await asyncio.to_thread(paths, word)])
+
+    def _offer(self, found: list[tuple[str, str]]) -> None:
+        options = self.query_one("#completions", OptionList)
+        self._choices = [text for text, _ in found[:MOST_COMPLETIONS]]
+        options.clear_options()
+        options.add_options(
+            [Option(Text(printable(shown), no_wrap=True, overflow="ellipsis")) for _, shown in found[:MOST_COMPLETIONS]]
+        )
+        options.display = bool(self._choices)
+        if self._choices:
+            options.highlighted = 0
+
+    def _accept(self, *, entered: bool) -> bool:
+        """Take the completion that is marked; gives whether that was all there was to do."""
+        options = self.query_one("#completions", OptionList)
+        if options.highlighted is None:
+            return False
+        chosen = self._choices[options.highlighted]
+        if chosen.startswith("/"):
+            if entered and chosen.strip() == self.lines.text.strip():
+                self._offer([])
+                return False
+            if entered and " " not in self.lines.text.strip():
+                self.write(chosen.rstrip())
+                self._offer([])
+                return False
+            self.write(chosen)
+            return True
+        row, column = self.lines.cursor_location
+        before = self.lines.document.get_line(row)[:column]
+        start = before.rfind("@")
+        if chosen.endswith("/"):
+            self.lines.replace(chosen, (row, start), (row, column))
+        else:
+            self.lines.replace("", (row, start), (row, column))
+            self._offer([])
+            self.post_message(Stage(Path(chosen[1:]).expanduser()))
+        return True
+
+    def _show_chips(self) -> None:
+        chips = self.query_one("#chips")
+        chips.remove_children()
+        for number, staged in enumerate(self.staged, start=1):
+            chips.mount(Chip(staged, number))
+        chips.display = bool(self.staged)
+
+    def unstage_all(self) -> None:
+        """Take all chips away."""
+        self.staged.clear()
+        self._show_chips()
+
+    async def thumbnail(self, background: Background, media: Media, path: Path) -> None:
+        """Show a small picture beside the chips, where it is one."""
+        from mmagent.media.images import decode_image
+        from mmagent.tui.pictures import Picture
+
+        if isinstance(media, Image):
+            await self.query_one("#chips").mount(
+                Picture(background, lambda: decode_image(path.read_bytes(), path.name), "", rows=4)
+            )
+
+    def unstage(self, staged: Staged) -> None:
+        """Take a chip away."""
+        self.staged = [one for one in self.staged if one is not staged]
+        self._show_chips()
+
+
+class Chip(Static):
+    """A file that goes with the next message; a click takes it away."""
+
+    def __init__(self, staged: Staged, number: int) -> None:
+        super().__init__(Text(f" {number} {printable(staged.name)} ✕ "), classes="chip")
+        self._staged = staged
+
+    def on_click(self) -> None:
+        """Take it away."""
+        self.query_ancestor(Composer).unstage(self._staged)
+
+
+def pasted_path(text: str) -> Path | None:
+    """The file that a paste names, as terminals write what is dropped on them: quoted, escaped or as an address.
+
+    A path to a picture or recording that is not here counts too: the complaint about it is more help than the text.
+    """
+    text = text.strip()
+    if not text or "\n" in text or len(text) > 4096:
+        return None
+    if text.startswith("file://"):
+        text = unquote(urlparse(text).path)
+    else:
+        try:
+            parts = shlex.split(text)
+        except ValueError:
+            parts = [text]
+        text = text if os.path.exists(text) else parts[0] if len(parts) == 1 else ""
+    if not text.startswith(("/", "~/", "./", "../")) and not re.match(r"[A-Za-z]:\\", text):
+        return None
+    path = Path(text).expanduser()
+    return path if path.suffix.lower() in _MEDIA or path.is_file() else None
+
+
+def paths(word: str) -> list[str]:
+    """What a path that begins so may become; folders end with a slash."""
+    folder, _, name = word.rpartition("/")
+    root = Path(f"{folder}/" if folder or word.startswith("/") else ".").expanduser()
+    found = []
+    try:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                if name.lower() in entry.name.lower() and (name.startswith(".") or not entry.name.startswith(".")):
+                    shown = f"{folder}/{entry.name}" if folder or word.startswith("/") else entry.name
+                    begins = entry.name.lower().startswith(name.lower())
+                    found.append((not begins, shown + ("/" if entry.is_dir() else "")))
+                if len(found) > 500:
+                    break
+    except OSError:
+        return []
+    return [shown for _, shown in sorted(found)][:MOST_COMPLETIONS]

@@ -1,0 +1,147 @@
+"""The conversation on the screen: a window of it, so that its length costs nothing. It knows items and their views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.containers import VerticalScroll
+
+from mmagent.tui.story import Item, Story
+from mmagent.tui.views import CallView, ItemView, ThoughtView, view_of
+
+WINDOW = 40
+"""Items that are shown of a conversation that is opened."""
+STEP = 30
+"""Items that come when its edge is reached."""
+MOST = 120
+"""Items on the screen at once."""
+
+
+class Transcript(VerticalScroll, can_focus=True):
+    """The items from `first` to `last`; it follows what is written until somebody scrolls up.
+
+    Args:
+        results: Which tool results are open.
+    """
+
+    def __init__(self, results: str) -> None:
+        super().__init__(id="transcript")
+        self.results, self.thoughts = results, False
+        self.story = Story()
+        self.first = self.last = self._told = 0
+        self._moving = False
+
+    def on_mount(self) -> None:
+        """Follow from the beginning."""
+        self.anchor()
+
+    async def open(self, story: Story) -> None:
+        """Show another conversation, from its end."""
+        self.story = story
+        self.first = self.last = max(0, len(story.items) - WINDOW)
+        async with self.batch():
+            await self.remove_children()
+            await self._reach(len(story.items))
+        self._told = self.last
+        self.anchor()
+        self.scroll_end(animate=False)
+
+    async def update(self, changed: Iterable[Item]) -> None:
+        """Show what is new or has changed, as far as it is in the window."""
+        views = self._views()
+        for item in {id(item): item for item in changed}.values():
+            if (view := views.get(id(item))) is not None:
+                await view.show()
+        room = self._follows or self.last - self.first < MOST
+        if room and self.last < len(self.story.items) and self.last >= self._told:
+            await self._reach(len(self.story.items))
+            if self._follows and self.last - self.first > MOST:
+                await self._forget_first(self.last - self.first - WINDOW)
+        self._told = len(self.story.items)
+
+    async def follow(self) -> None:
+        """Go to the end, and follow it from now on."""
+        if self.last < len(self.story.items):
+            await self.open(self.story)
+        self.anchor()
+        self.scroll_end(animate=False)
+
+    def watch_scroll_y(self, old: float, new: float) -> None:
+        """At an edge of the window, it moves."""
+        super().watch_scroll_y(old, new)
+        if self._moving or not self.is_attached:
+            return
+        if new <= 0 < old and self.first > 0:
+            self._moving = True
+            self.call_next(self._earlier)
+        elif new >= self.max_scroll_y > 0 and new > old and self.last < len(self.story.items):
+            self._moving = True
+            self.call_next(self._later)
+
+    async def set_results(self, results: str) -> None:
+        """Open or fold all tool results."""
+        self.results = results
+        for view in self.query(CallView):
+            view.chosen = True
+            await view.fold(results == "always")
+
+    async def set_thoughts(self, unfolded: bool) -> None:
+        """Open or fold all thoughts."""
+        self.thoughts = unfolded
+        for view in self.query(ThoughtView):
+            await view.fold(unfolded)
+
+    @property
+    def _follows(self) -> bool:
+        """Whether nobody has scrolled up."""
+        return not self._anchor_released
+
+    def _views(self) -> dict[int, ItemView]:
+        return {id(view.item): view for view in self.query_children(ItemView)}
+
+    async def _reach(self, last: int) -> None:
+        """Show items up to one."""
+        new = self.story.items[self.last : last]
+        self.last = last
+        await self.mount_all([view_of(item, self.results, thoughts=self.thoughts) for item in new])
+        self._edges()
+
+    async def _forget_first(self, count: int) -> None:
+        self.first += count
+        for view in list(self.query_children(ItemView))[:count]:
+            await view.remove()
+
+    async def _earlier(self) -> None:
+        """Show items before the first, and forget as many of the last."""
+        try:
+            views = list(self.query_children(ItemView))
+            count = min(STEP, self.first)
+            before = self.virtual_size.height
+            new = self.story.items[self.first - count : self.first]
+            self.first -= count
+            await self.mount_all([view_of(one, self.results, thoughts=self.thoughts) for one in new], before=views[0])
+            for view in views[max(0, MOST - count) :]:
+                await view.remove()
+            self.last = min(self.last, self.first + MOST)
+            self._edges()
+            self.call_after_refresh(lambda: self._keep(before))
+        finally:
+            self._moving = False
+
+    async def _later(self) -> None:
+        """Show items after the last, and forget as many of the first."""
+        try:
+            await self._reach(min(len(self.story.items), self.last + STEP))
+            if (over := self.last - self.first - MOST) > 0:
+                await self._forget_first(over)
+        finally:
+            self._moving = False
+
+    def _keep(self, before: int) -> None:
+        """What was in sight stays there."""
+        self.scroll_to(y=max(1, self.virtual_size.height - before), animate=False)
+
+    def _edges(self) -> None:
+        """Say how much there is before."""
+        line = f"▲ {self.first:,} earlier; scroll up" if self.first else ""
+        self.border_title = line or None

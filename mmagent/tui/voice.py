@@ -1,0 +1,114 @@
+"""The microphone for the composer, and answers read aloud. It knows speech and a player, no agent and no screen.
+
+The engine is loaded when somebody first speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmagent.speech.engines import Engine
+    from mmagent.speech.play import Player
+    from mmagent.speech.record import Recorder
+    from mmagent.speech.speak import Voice
+    from mmagent.speech.turn import Detector
+
+
+class Dictation:
+    """Writes down what is said until it is told to stop. Its methods run in the background's loop.
+
+    Args:
+        recorder: Makes the microphone; None: that of this machine.
+        engine: Makes what decodes; None: that of the settings.
+        detector: Makes what tells speech from the rest; None: the best that is installed.
+    """
+
+    def __init__(
+        self,
+        recorder: Callable[[], Recorder] | None = None,
+        engine: Callable[[], Engine] | None = None,
+        detector: Callable[[], Detector] | None = None,
+    ) -> None:
+        self._recorder, self._engine, self._detector = recorder, engine, detector
+        self._ears: tuple[Engine, Detector] | None = None
+        self._now: Recorder | None = None
+        self._held = False
+
+    @property
+    def level(self) -> float:
+        """How loud it is now, from 0 to 1."""
+        return self._now.level if self._now is not None else 0.0
+
+    def release(self) -> None:
+        """Enough was said."""
+        self._held = False
+
+    async def listen(self, heard: Callable[[str], None]) -> str:
+        """What is said from now on.
+
+        Args:
+            heard: Is told what has been heard so far, again and again.
+
+        Returns:
+            All of it; empty where nothing was understood.
+
+        Raises:
+            ConfigurationError: There is no microphone, or no engine.
+            MissingExtra: The package for microphones is not installed.
+            MediaError: The microphone was lost; what was said before was told to ``heard``.
+        """
+        import asyncio
+
+        from mmagent.speech.engines import Ask
+        from mmagent.speech.live import Live
+        from mmagent.speech.record import Microphone
+        from mmagent.speech.turn import Final, Heard, Listener
+
+        self._held = True
+        try:
+            self._now = (self._recorder or Microphone)()
+            if self._ears is None:
+                self._ears = await asyncio.to_thread(self._load)
+            engine, detector = self._ears
+            listener = Listener(self._now, Live(engine, Ask()), detector, held=lambda: self._held)
+            async with aclosing(listener.events()) as events:
+                async for event in events:
+                    if isinstance(event, Heard):
+                        heard(event.hearing.text)
+                    elif isinstance(event, Final):
+                        return event.text
+            return ""
+        finally:
+            self._now, self._held = None, False
+
+    def _load(self) -> tuple[Engine, Detector]:
+        from mmagent.cli.voice import load_detector, load_ears
+
+        return (self._engine or load_ears)(), (self._detector or load_detector)()
+
+
+class Aloud:
+    """Reads answers aloud, one after the other. `say` runs in the background's loop; cancelling it stops the sound."""
+
+    def __init__(self, voice: Voice | None = None, player: Player | None = None) -> None:
+        self._voice, self._player = voice, player
+
+    async def say(self, text: str) -> None:
+        """Read a text.
+
+        Raises:
+            ConfigurationError: There is no voice or no loudspeaker.
+        """
+        from mmagent.speech.play import Loudspeaker
+        from mmagent.speech.speak import load_voice
+        from mmagent.speech.voice import Speech
+
+        self._voice = self._voice or load_voice()
+        self._player = self._player or Loudspeaker()
+        speech = Speech(self._voice, self._player)
+        speech.write(text)
+        speech.end()
+        await speech.run()
