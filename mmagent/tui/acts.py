@@ -52,6 +52,7 @@ async def load(app: ChatApp, name: str | None = None, **changes: Any) -> None:
         changes: Choices that are other than before.
     """
     figures = app.status.figures
+    name = name or app.wanted
     figures.working, figures.model = "loading", figures.model if app.agent else "loading …"
     app.status.show()
 
@@ -78,9 +79,10 @@ async def load(app: ChatApp, name: str | None = None, **changes: Any) -> None:
     app.changes |= changes
     app.agent = agent
     figures.model, figures.context = agent.model.name, agent.model.capabilities.context_length
-    figures.approvals = "asks by policy" if agent.policy.rules else ""
+    figures.approvals = "asks" if agent.policy.rules else ""
     figures.device = await app.background.call(_device, agent.model)
     if name is not None:
+        app.wanted = None
         await switch(app, session)
     app.status.show()
     app.next()
@@ -91,6 +93,7 @@ async def switch(app: ChatApp, session: Session | None) -> None:
     from mmagent.session import Session
 
     app.do_stop()
+    await app.turns.stopped()
     before, app.session = app.session, session
     agent = app.need_agent()
     agent.session = session or Session.memory()
@@ -119,14 +122,24 @@ async def switch(app: ChatApp, session: Session | None) -> None:
 
 async def ask(app: ChatApp, message: Submitted) -> None:
     """Ask a question; the first one gives the conversation its name."""
+    app.asking = True
+    try:
+        await _ask(app, message)
+    except BaseException:
+        app.composer.write(message.text)  # it can be corrected and sent again
+        for staged in message.staged:
+            app.stage(staged)
+        raise
+    finally:
+        app.asking = False
+
+
+async def _ask(app: ChatApp, message: Submitted) -> None:
     from mmagent.cli.turn import attached
     from mmagent.session.session import Session, open_journal
     from mmagent.tui.sessions import new_name
 
     agent = app.need_agent()
-    if app.turns.running:
-        app.queue.append(message)
-        return
     if app.session is None:
 
         def opened() -> Session:
@@ -265,6 +278,7 @@ async def do_delete(app: ChatApp, argument: str) -> None:
     session = _named(app)
     if await app.push_screen_wait(YesNo(f"delete {session.name}? What was said in it and its pictures are gone then.")):
         app.do_stop()
+        await app.turns.stopped()
         await app.background.call(_forget, session)
         await switch(app, None)
 
@@ -275,6 +289,7 @@ async def do_rewind(app: ChatApp, argument: str) -> None:
     if argument and not argument.isdecimal():
         raise InputError(f"/rewind takes a number of turns, not {argument}")
     app.do_stop()
+    await app.turns.stopped()
     question = await app.background.call(session.rewind, int(argument or 1))
     await switch_again(app)
     app.composer.write(question.text)
@@ -441,7 +456,7 @@ def _forget(session: Session) -> None:
 
 
 def _device(model: Any) -> str:
-    return str(model.engine().device) if hasattr(model, "engine") else ""
+    return str(model.engine().loaded.device) if hasattr(model, "engine") else ""
 
 
 _THIS = {"rename": do_rename, "fork": do_fork, "export": do_export, "delete": do_delete}

@@ -6,6 +6,8 @@ It paints first; the agent and its model are made in the background meanwhile.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from pathlib import Path
@@ -19,6 +21,7 @@ from textual.widgets import Footer, Markdown
 from mmagent.cli.printable import printable
 from mmagent.errors import InputError, MMAgentError
 from mmagent.events import ApprovalRequested, Event, TextDelta, ToolCalled, TurnFinished
+from mmagent.redact import redact, redact_error
 from mmagent.tui import acts, commands
 from mmagent.tui.approval import ApprovalBar
 from mmagent.tui.background import Background
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from mmagent.agent.agent import Approve
     from mmagent.content import Media
     from mmagent.session import Session
+
+log = logging.getLogger(__name__)
 
 FLUSH = 0.1
 """Seconds between two looks at what has happened."""
@@ -99,7 +104,7 @@ class ChatApp(App[None]):
     ) -> None:
         super().__init__()
         self.make, self.preferences, self._folder = make, preferences or Preferences(), folder
-        self._wanted, self._files = session, list(attach)
+        self.wanted, self._files = session, list(attach)
         self.background = Background()
         self.turns = Turns(self.background, self._wake, self._approval)
         self.dictation, self.aloud = dictation or Dictation(), aloud or Aloud()
@@ -109,6 +114,8 @@ class ChatApp(App[None]):
         self.changes: dict[str, Any] = {}
         """What was chosen since the beginning: model, knowledge."""
         self.queue: list[Submitted] = []
+        self.asking = False
+        """Whether a question is on its way to the agent."""
         self.recording_cancelled = False
         self._woken = self._interrupted = False
         self._flushing = asyncio.Lock()
@@ -158,7 +165,7 @@ class ChatApp(App[None]):
         self.composer.lines.focus()
         for path in self._files:
             self.post_message(Stage(path))
-        self.call_after_refresh(lambda: self.work(acts.load(self, self._wanted)))
+        self.call_after_refresh(lambda: self.work(acts.load(self)))
 
     async def on_unmount(self) -> None:
         """Stop what still runs; what was said is in the journal."""
@@ -179,6 +186,12 @@ class ChatApp(App[None]):
                 await act
             except MMAgentError as error:
                 await self.tell(str(error), "error")
+            except Exception as bug:
+                log.error("an act ended with\n%s", redact_error(bug))
+                if os.environ.get("MMAGENT_DEBUG"):
+                    raise
+                what = f"unexpected {type(bug).__name__}: {redact(bug)}"
+                await self.tell(f"{what}; the conversation is kept; MMAGENT_DEBUG=1 shows the traceback", "error")
 
         return self.run_worker(told(), exit_on_error=True)
 
@@ -273,11 +286,12 @@ class ChatApp(App[None]):
 
     def on_submitted(self, event: Submitted) -> None:
         """A message: asked now, or after what is being answered."""
-        if self.agent is None or self.turns.running:
+        if self.agent is None or self.turns.running or self.asking:
             self.queue.append(event)
             self.status.figures.queued = len(self.queue)
             self.status.show()
         else:
+            self.asking = True
             self.work(acts.ask(self, event))
 
     # what happens in a turn
@@ -301,8 +315,7 @@ class ChatApp(App[None]):
         self.turns.stop()
         self.approval.forget()
         self.status.figures.working = ""
-        item = self.story.stop()
-        self.work(self.transcript.update([item] if item else []))
+        self.work(self.transcript.update(self.story.stop()))
         if self.queue:
             self.composer.write("\n".join(one.text for one in self.queue))
             for one in self.queue:
@@ -340,8 +353,7 @@ class ChatApp(App[None]):
             if isinstance(one, Over):
                 await self._over(one, changed)
             else:
-                if (item := self.story.apply(one)) is not None:
-                    changed.append(item)
+                changed += self.story.apply(one)
                 self._figure(one)
         await self.transcript.update(changed)
         self.status.show()
@@ -349,7 +361,8 @@ class ChatApp(App[None]):
     async def _over(self, over: Over, changed: list[Item]) -> None:
         figures = self.status.figures
         figures.working, figures.first = "", over.first
-        self.story.close()
+        self.approval.forget()
+        changed += self.story.close()
         if over.error is not None:
             changed.append(self.story.note(over.error, "error"))
         last = self.story.items[-1] if self.story.items else None
@@ -361,7 +374,8 @@ class ChatApp(App[None]):
 
     def next(self) -> None:
         """Ask what waits."""
-        if self.queue and self.agent is not None and not self.turns.running:
+        if self.queue and self.agent is not None and not self.turns.running and not self.asking:
+            self.asking = True
             waiting = self.queue.pop(0)
             self.status.figures.queued = len(self.queue)
             self.work(acts.ask(self, waiting))

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from mmagent.cli.printable import printable
@@ -28,8 +28,6 @@ GRACE = 0.5
 """Seconds before yes counts."""
 IDLE = 2.0
 """Seconds without typing before the question takes the keyboard."""
-_SHELL = re.compile(r"[;&|<>`$\n\\(){}!*?~#]")
-_COMMAND_NAMES = ("command", "cmd", "shell")
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,11 @@ class Always:
 
 
 def always(request: ApprovalRequested) -> Always:
-    """The pattern that a call stands for: the same folder, host or program; every other argument as it is."""
+    """The pattern that a call stands for: the same folder or host; every other argument, a command too, as it is."""
     begins: list[tuple[str, str]] = []
     exact: list[tuple[str, str]] = []
     for name, value in request.args.items():
-        start = _start(name, value) if isinstance(value, str) else ""
+        start = _start(value) if isinstance(value, str) else ""
         if start:
             begins.append((name, start))
         else:
@@ -70,24 +68,28 @@ def always(request: ApprovalRequested) -> Always:
     return Always(request.name, tuple(begins), tuple(exact))
 
 
-def _start(name: str, value: str) -> str:
+def _start(value: str) -> str:
     """What like calls have in common in an argument; empty where that cannot be told."""
-    address = urlsplit(value) if re.match(r"https?://", value) else None
-    if address is not None and address.hostname and "@" not in address.netloc:
-        return f"{address.scheme}://{address.netloc}/"
-    if re.match(r"~?/[^/]", value) and ".." not in PurePosixPath(value).parts:
+    start = ""
+    if re.match(r"https?://", value):
+        start = _host(value)
+    elif re.match(r"~?/[^/\s]", value) and not re.search(r"\s", value):
         folder = str(PurePosixPath(value).parent)
-        return f"{folder}/" if folder.count("/") > 1 else ""
-    if name in _COMMAND_NAMES and " " in value and not _SHELL.search(value):
-        return value.split()[0] + " "
-    return ""
+        start = f"{folder}/" if folder.count("/") > 1 else ""
+    return start if start and _begins(value, start) else ""
+
+
+def _host(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        return f"{parts.scheme}://{parts.netloc}/" if parts.hostname and "@" not in parts.netloc else ""
+    except ValueError:
+        return ""
 
 
 def _begins(value: object, start: str) -> bool:
-    if not isinstance(value, str) or not value.startswith(start) or "\n" in value:
-        return False
-    if start.endswith(" "):
-        return not _SHELL.search(value)
+    if not isinstance(value, str) or not value.startswith(start) or re.search(r"[\s;&|<>`$]", value[len(start) :]):
+        return False  # more than a path, or than the address of a page
     return ".." not in re.split(r"[/\\]", value.replace("%2e", ".").replace("%2E", "."))
 
 
@@ -110,7 +112,7 @@ class ApprovalBar(Vertical, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """The call and the keys."""
-        yield Static(id="request")
+        yield VerticalScroll(Static(id="request"), can_focus=False)
         yield Static(id="keys")
 
     def on_mount(self) -> None:
@@ -156,15 +158,12 @@ class ApprovalBar(Vertical, can_focus=True):
         """A click gives it the keyboard."""
         self.focus()
 
-    def on_focus(self) -> None:
-        """From now on keys decide, yes after a moment."""
-        self._ready_at = self._clock() + GRACE
-        self._keys()
-
-    def on_blur(self) -> None:
-        """Keys do not decide."""
-        self._ready_at = float("inf")
-        self._keys()
+    def watch_has_focus(self, focused: bool) -> None:
+        """From now on keys decide, yes after a moment; or they do not."""
+        super().watch_has_focus(focused)
+        self._ready_at = self._clock() + GRACE if focused else float("inf")
+        if self.is_mounted:
+            self._keys()
 
     def _answer(self, how: str) -> None:
         if not self._queue:
@@ -179,10 +178,10 @@ class ApprovalBar(Vertical, can_focus=True):
 
     def _show(self) -> None:
         request, _ = self._queue[0]
-        text = Text("may it run?  ", style="bold yellow").append(printable(request.name), "bold")
+        text = Text().append("may it run?  ", "bold yellow").append(printable(request.name), "bold")
         for name, value in request.args.items():
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1, default=str)
-            text.append(f"\n  {printable(name)}: ", "dim").append(printable(shown))
+            text.append(f"\n  {printable(name)}: ", "dim").append(printable(shown).replace("\n", "\n      "))
         text.append(f"\n  {printable(request.why)}", "dim italic")
         self.query_one("#request", Static).update(text)
         self.display = True
@@ -206,7 +205,7 @@ class ApprovalBar(Vertical, can_focus=True):
     def _hide(self) -> None:
         self.display = False
         if self.has_focus:
-            self.screen.focus_next()
+            self.screen.query_one("#lines").focus()
 
     def _tick(self) -> None:
         """Take the keyboard once nobody types."""

@@ -272,6 +272,7 @@ class Composer(Vertical):
         elif (word := self._word()) is not None:
             self.run_worker(self._complete_path(word), exclusive=True, group="completion")
         else:
+            self.workers.cancel_group(self, "completion")
             self._offer([])
 
     def _word(self) -> str | None:
@@ -284,7 +285,9 @@ class Composer(Vertical):
     async def _complete_path(self, word: str) -> None:
         import asyncio
 
-        self._offer([(f"@{path}", path) for path in await asyncio.to_thread(paths, word)])
+        found = await asyncio.to_thread(paths, word)
+        if self._word() == word:
+            self._offer([(f"@{path}", path) for path in found])
 
     def _offer(self, found: list[tuple[str, str]]) -> None:
         options = self.query_one("#completions", OptionList)

@@ -87,7 +87,7 @@ class Picker(ModalScreen[str | None]):
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Show what it would be."""
-        if self._previewed is not None:
+        if self._previewed is not None and event.option_index < len(self._shown):
             self._previewed(self._shown[event.option_index].id)
 
     def action_leave(self) -> None:

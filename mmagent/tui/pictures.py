@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 from textual.widgets import Static
 
+from mmagent.cli.printable import printable
+
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
@@ -76,6 +78,7 @@ class Picture(Static):
     def __init__(
         self, background: Background, load: Callable[[], PILImage], caption: str, rows: int = ROWS, how: str = "auto"
     ) -> None:
+        caption = printable(caption)
         super().__init__(Text(caption, style="dim"), classes="picture")
         self._background, self._load, self._caption, self._rows, self._how = background, load, caption, rows, how
 
@@ -98,7 +101,7 @@ class Picture(Static):
                 drawn = await self._background.call(lambda: blocks(self._load(), columns, self._rows))
                 self.update(Text("\n", no_wrap=True).join([drawn, Text(self._caption, style="dim")]))
         except MMAgentError as error:
-            self.update(Text(f"{self._caption} ({error})", style="dim"))
+            self.update(Text(printable(f"{self._caption} ({error})"), style="dim"))
 
     def _small(self) -> PILImage:
         picture = self._load()

@@ -30,7 +30,6 @@ class Preferences(BaseModel):
     """How pictures are drawn: by the terminal's graphics (kitty, sixel), by half blocks, or not."""
     aloud: bool = False
     """Whether answers are read aloud."""
-    confirm_quit: bool = False
 
 
 def read(folder: Path) -> Preferences:

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input, OptionList
 
 from mmagent.cli.sessions import last_question, written
-from mmagent.errors import InputError, NotFound
+from mmagent.errors import InputError, MMAgentError, NotFound
 from mmagent.session import Journal, Session
 from mmagent.session.session import journal_exists, open_journal
 from mmagent.tui.background import Background
@@ -121,6 +121,7 @@ class SessionPicker(Picker):
     def __init__(self, found: Iterable[Choice], background: Background) -> None:
         super().__init__("conversations   Enter goes on · F2 renames · F3 forks · F4 exports · F8 deletes", list(found))
         self._background = background
+        self._searching = False
 
     def on_mount(self) -> None:
         """What was said is searched, too."""
@@ -129,6 +130,7 @@ class SessionPicker(Picker):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Search."""
+        self._searching = True
         self.run_worker(self._search(event.value), exclusive=True, group="search")
 
     def on_input_submitted(self) -> None:
@@ -141,12 +143,16 @@ class SessionPicker(Picker):
         self.action_say("resume")
 
     def action_say(self, what: str) -> None:
-        """What is to be done with the one that is marked."""
-        if self.marked is not None:
+        """What is to be done with the one that is marked; not while another list is on its way."""
+        if self.marked is not None and not self._searching:
             self.dismiss(f"{what} {self.marked.id}")
 
     def _narrow(self, typed: str) -> None:
         super()._narrow("")
 
     async def _search(self, words: str) -> None:
-        self.show(await self._background.call(rows, words))
+        try:
+            self.show(await self._background.call(rows, words))
+        except MMAgentError as error:
+            self.notify(str(error), severity="error", markup=False)
+        self._searching = False

@@ -31,7 +31,7 @@ from mmagent.events import (
     TurnStarted,
 )
 from mmagent.session.journal import Entry
-from mmagent.session.replay import ENDED, MESSAGE, counting
+from mmagent.session.replay import ENDED, HANDOFF, MESSAGE, PLAN, counting
 
 Status: TypeAlias = Literal["waiting", "running", "done", "failed", "denied", "unknown"]
 
@@ -123,6 +123,10 @@ class Story:
                 story._message(Message.model_validate(entry.data["message"]), bool(entry.data.get("interrupted")))
             elif entry.kind == ENDED:
                 story._ended(entry.data)
+            elif entry.kind == PLAN:
+                story._planned(tuple(PlanStep.model_validate(step) for step in entry.data["steps"]))
+            elif entry.kind == HANDOFF:
+                story.note(f"{entry.data['agent']} goes on: {entry.data.get('reason', '')}")
         story.close()
         return story
 
@@ -140,73 +144,95 @@ class Story:
         self.items.append(note)
         return note
 
-    def apply(self, event: Event) -> Item | None:
-        """Take in what happened; gives the item that is new or changed, if there is one."""
+    def apply(self, event: Event) -> list[Item]:
+        """Take in what happened; gives the items that are new or changed."""
+        closed: list[Item] = []
+        if isinstance(event, StepStarted | ToolCalled | TurnFailed | TurnFinished):
+            closed = self.close()
+        return [*closed, *self._changed(event)]
+
+    def stop(self) -> list[Item]:
+        """The turn was stopped: what there is stays. Gives the items that are new or changed."""
+        changed: list[Item] = []
+        for call in self._calls.values():
+            if call.status in ("running", "waiting"):
+                call.status = "unknown"
+                changed.append(call)
+        last = self.items[-1] if self.items else None
+        if isinstance(last, Answer) and last.open:
+            last.open, last.stopped = False, True
+            return [*changed, last]
+        return [*changed, *self.close(), self.note("stopped")]
+
+    def close(self) -> list[Item]:
+        """What was being written is whole; gives the items that were not."""
+        closed: list[Item] = []
+        for item in reversed(self.items):
+            if isinstance(item, Question):
+                break
+            if isinstance(item, Answer) and item.open:
+                item.open = False
+                closed.append(item)
+        return closed
+
+    def _changed(self, event: Event) -> list[Item]:
+        item: Item | None = None
         match event:
             case ReasoningDelta():
-                return self._grow(Thought, event.text)
+                item = self._grow(Thought, event.text)
             case TextDelta():
-                return self._grow(Answer, event.text)
-            case MediaAdmitted() if question := self._question():
-                block: MediaBlock = {
-                    "type": kind_of(event.mime_type),
-                    "file_id": event.file_id,
-                    "mime_type": event.mime_type,
-                    "extras": {"name": event.name, "width": event.width, "height": event.height},
-                }
-                question.media = (*question.media, block)
-                return question
-            case StepStarted():
-                self.close()
+                item = self._grow(Answer, event.text)
+            case MediaAdmitted():
+                item = self._admitted(event)
             case ToolCalled():
-                self.close()
-                return self._called(event)
-            case ToolProgress() if call := self._calls.get(event.id):
+                item = self._called(event)
+            case ToolProgress() | ToolFinished() | ApprovalRequested() | ApprovalDecided():
+                item = self._went_on(event)
+            case PlanUpdated():
+                item = self._planned(event.steps)
+            case SubagentEvent():
+                return self._of_another(event)
+            case TurnFinished():
+                item = self._finished(event)
+            case TurnFailed():
+                item = self.note(event.message, "error")
+            case _ if line := _beside(event):
+                warns = isinstance(event, PictureReduced | HistoryCompacted)
+                item = self.note(line, "warning" if warns else "note")
+        return [item] if item is not None else []
+
+    def _went_on(self, event: ToolProgress | ToolFinished | ApprovalRequested | ApprovalDecided) -> Call | None:
+        """A call that was made before."""
+        call = self._calls.get(event.id)
+        if call is None:
+            return None
+        match event:
+            case ToolProgress():
                 share = f"{event.fraction:.0%} " if event.fraction is not None else ""
                 call.progress = f"{share}{event.message}"
-                return call
-            case ToolFinished() if call := self._calls.get(event.id):
+            case ToolFinished():
                 call.content, call.data, call.artifacts = event.content, event.data, event.artifacts
                 call.error, call.seconds, call.progress = event.error, event.seconds, ""
                 if call.status != "denied":
                     call.status = "done" if event.error is None else "failed"
-                return call
-            case ApprovalRequested() if call := self._calls.get(event.id):
+            case ApprovalRequested():
                 call.status = "waiting"
-                return call
-            case ApprovalDecided() if call := self._calls.get(event.id):
+            case ApprovalDecided():
                 call.status = "running" if event.allowed else "denied"
-                return call
-            case PlanUpdated():
-                return self._planned(event.steps)
-            case SubagentEvent():
-                return self._of_another(event)
-            case TurnFinished():
-                return self._finished(event)
-            case TurnFailed():
-                self.close()
-                return self.note(event.message, "error")
-            case _ if line := _beside(event):
-                return self.note(line, "warning" if isinstance(event, PictureReduced | HistoryCompacted) else "note")
-        return None
+        return call
 
-    def stop(self) -> Item | None:
-        """The turn was stopped: what there is stays."""
-        last = self.items[-1] if self.items else None
-        for call in self._calls.values():
-            if call.status in ("running", "waiting"):
-                call.status = "unknown"
-        if isinstance(last, Answer) and last.open:
-            last.open, last.stopped = False, True
-            return last
-        self.close()
-        return self.note("stopped")
-
-    def close(self) -> None:
-        """What was being written is whole."""
-        for item in reversed(self.items[-2:]):
-            if isinstance(item, Answer):
-                item.open = False
+    def _admitted(self, event: MediaAdmitted) -> Question | None:
+        """A file of the last question is in the store."""
+        question = self._question()
+        if question is not None:
+            block: MediaBlock = {
+                "type": kind_of(event.mime_type),
+                "file_id": event.file_id,
+                "mime_type": event.mime_type,
+                "extras": {"name": event.name, "width": event.width, "height": event.height},
+            }
+            question.media = (*question.media, block)
+        return question
 
     def _question(self) -> Question | None:
         return next((one for one in reversed(self.items) if isinstance(one, Question)), None)
@@ -235,12 +261,12 @@ class Story:
         self._plan.steps = steps
         return self._plan
 
-    def _of_another(self, event: SubagentEvent) -> Item | None:
+    def _of_another(self, event: SubagentEvent) -> list[Item]:
         if isinstance(event.event, ToolCalled):
-            return self._called(event.event, by=event.agent)
+            return [self._called(event.event, by=event.agent)]
         if isinstance(event.event, TextDelta | ReasoningDelta | TurnStarted | StepStarted | TurnFinished):
-            return None  # its answer is the result of the call
-        return self.apply(event.event)
+            return []  # its answer is the result of the call
+        return self._changed(event.event)
 
     def _finished(self, event: TurnFinished) -> Item | None:
         last = self.items[-1] if self.items else None

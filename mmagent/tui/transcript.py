@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
+from rich.text import Text
+from textual.app import ComposeResult
 from textual.containers import VerticalScroll
+from textual.widgets import Static
 
 from mmagent.tui.story import Item, Story
 from mmagent.tui.views import CallView, ItemView, ThoughtView, view_of
 
+WELCOME = Text.assemble(
+    ("mmagent\n\n", "bold"),
+    "Ask something, and see each step of the answer.\n\n",
+    ("@name ", "bold"), " adds a picture or recording, as dropping it here does\n",
+    ("/     ", "bold"), " all commands; /knowledge DIR answers from documents\n",
+    ("Ctrl-R", "bold"), " speak; edit what is heard before it is sent\n",
+    ("Ctrl-L", "bold"), " conversations of before, to find and go on with\n",
+    ("Esc   ", "bold"), " stops an answer\n",
+    ("F1    ", "bold"), " help\n",
+)  # fmt: skip
 WINDOW = 40
 """Items that are shown of a conversation that is opened."""
 STEP = 30
@@ -30,6 +44,12 @@ class Transcript(VerticalScroll, can_focus=True):
         self.story = Story()
         self.first = self.last = self._told = 0
         self._moving = False
+        self._lock = asyncio.Lock()
+        """One change after the other."""
+
+    def compose(self) -> ComposeResult:
+        """What to begin with, while there is nothing else."""
+        yield Static(WELCOME, id="welcome")
 
     def on_mount(self) -> None:
         """Follow from the beginning."""
@@ -37,10 +57,14 @@ class Transcript(VerticalScroll, can_focus=True):
 
     async def open(self, story: Story) -> None:
         """Show another conversation, from its end."""
+        async with self._lock:
+            await self._open(story)
+
+    async def _open(self, story: Story) -> None:
         self.story = story
         self.first = self.last = max(0, len(story.items) - WINDOW)
         async with self.batch():
-            await self.remove_children()
+            await self.query_children(ItemView).remove()
             await self._reach(len(story.items))
         self._told = self.last
         self.anchor()
@@ -48,6 +72,10 @@ class Transcript(VerticalScroll, can_focus=True):
 
     async def update(self, changed: Iterable[Item]) -> None:
         """Show what is new or has changed, as far as it is in the window."""
+        async with self._lock:
+            await self._update(changed)
+
+    async def _update(self, changed: Iterable[Item]) -> None:
         views = self._views()
         for item in {id(item): item for item in changed}.values():
             if (view := views.get(id(item))) is not None:
@@ -113,7 +141,7 @@ class Transcript(VerticalScroll, can_focus=True):
 
     async def _earlier(self) -> None:
         """Show items before the first, and forget as many of the last."""
-        try:
+        async with self._lock:
             views = list(self.query_children(ItemView))
             count = min(STEP, self.first)
             before = self.virtual_size.height
@@ -125,17 +153,15 @@ class Transcript(VerticalScroll, can_focus=True):
             self.last = min(self.last, self.first + MOST)
             self._edges()
             self.call_after_refresh(lambda: self._keep(before))
-        finally:
-            self._moving = False
+        self._moving = False
 
     async def _later(self) -> None:
         """Show items after the last, and forget as many of the first."""
-        try:
+        async with self._lock:
             await self._reach(min(len(self.story.items), self.last + STEP))
             if (over := self.last - self.first - MOST) > 0:
                 await self._forget_first(over)
-        finally:
-            self._moving = False
+        self._moving = False
 
     def _keep(self, before: int) -> None:
         """What was in sight stays there."""
@@ -143,5 +169,6 @@ class Transcript(VerticalScroll, can_focus=True):
 
     def _edges(self) -> None:
         """Say how much there is before."""
+        self.query_one("#welcome").display = not self.story.items
         line = f"▲ {self.first:,} earlier; scroll up" if self.first else ""
         self.border_title = line or None

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,8 @@ class Turns:
         self._box: deque[tuple[int, Event | Over]] = deque()
         self._number = 0
         self._future: Future[None] | None = None
+        self._playing: set[asyncio.Task[None]] = set()
+        """Turns that have not ended yet, stopped ones too; the background's own."""
 
     @property
     def running(self) -> bool:
@@ -79,6 +81,15 @@ class Turns:
             self._future.cancel()
             self._future = None
             self._number += 1
+
+    async def stopped(self, seconds: float = 5.0) -> None:
+        """Wait until no turn writes to its conversation any more."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(self._background.submit(self._quiet())), seconds)
+
+    async def _quiet(self) -> None:
+        if self._playing:
+            await asyncio.wait(self._playing)
 
     def take(self) -> list[Event | Over]:
         """What has happened since the last time; after `Over`, another turn may begin."""
@@ -108,6 +119,10 @@ class Turns:
         return True if how in ("once", "always") else "the user said no"
 
     async def _play(self, agent: Agent, content: Sequence[str | Media], resume: bool, number: int) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._playing.add(task)
+        task.add_done_callback(self._playing.discard)
         began, first, failed = time.monotonic(), None, False
         error: str | None = None
         try:

@@ -36,7 +36,9 @@ _STYLES = {
 _TICKS = {"pending": "☐", "active": "▶", "done": "☑"}
 _LONGEST = 20_000
 """Characters of a result that are shown."""
-_MOST_ROWS, _MOST_COLUMNS = 50, 8
+_LONG_ARGS = 40
+"""Characters from which arguments are shown under the line, too."""
+_MOST_ROWS, _MOST_COLUMNS, _WIDEST_CELL = 50, 8, 40
 
 
 class ShowPicture(Message):
@@ -244,7 +246,7 @@ class CallView(FoldingView):
         """Arguments, then the result as a table, as JSON or as text."""
         call = self.item
         assert isinstance(call, Call)
-        if call.args:
+        if len(json.dumps(call.args, default=str)) > _LONG_ARGS:
             yield Static(_json(call.args), classes="args")
         if call.error is not None:
             yield Static(Text(printable(call.error)[:_LONGEST], style="red"))
@@ -272,7 +274,7 @@ class CitationView(Static, can_focus=True):
 
     def __init__(self, citation: Citation) -> None:
         mark = f"{citation.mark} → {citation.number}" if citation.mark != citation.number else f"{citation.number}"
-        text = Text(f"[{mark}] ", style="bold").append(printable(citation.title), "underline")
+        text = Text().append(f"[{mark}] ", "bold").append(printable(citation.title), "underline")
         text.append(f" ({printable(where(citation))})", "dim")
         if quote := " ".join(citation.quote.split()):
             text.append(f' "{printable(quote)}"', "italic")
@@ -335,16 +337,24 @@ def view_of(item: Item, expand: str, *, thoughts: bool) -> ItemView:
 
 
 def _drawn(data: Any, words: str) -> Any:
-    """A result as a person wants to see it: rows as a table, other JSON in lines, else the text."""
-    found = data if data is not None else _parsed(words)
-    if isinstance(found, list) and found and all(isinstance(row, dict) and row for row in found):
+    """A result as a person wants to see it: short rows as a table, what is JSON in lines, else the text."""
+    parsed = _parsed(words)
+    found = data if data is not None else parsed
+    if isinstance(found, list) and found and all(isinstance(row, dict) and row for row in found) and _is_narrow(found):
         return _table(found)
-    if isinstance(found, dict | list) and found:
+    if parsed is not None or (isinstance(found, dict | list) and not words.strip()):
         return _json(found)
     if not words.strip():
         return None
     cut = f"\n… {len(words) - _LONGEST:,} characters more" if len(words) > _LONGEST else ""
     return Text(printable(words[:_LONGEST])).append(cut, "dim")
+
+
+def _is_narrow(rows: list[dict[str, Any]]) -> bool:
+    """Whether rows fit a terminal side by side."""
+    names = {name for row in rows for name in row}
+    cells = (len(_cell(value)) for row in rows[:_MOST_ROWS] for value in row.values())
+    return len(names) <= _MOST_COLUMNS and max(cells) <= _WIDEST_CELL
 
 
 def _parsed(words: str) -> Any:
@@ -360,7 +370,7 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     from rich import box
     from rich.table import Table
 
-    names = list(dict.fromkeys(name for row in rows[:_MOST_ROWS] for name in row))[:_MOST_COLUMNS]
+    names = list(dict.fromkeys(name for row in rows[:_MOST_ROWS] for name in row))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
         table.add_column(Text(printable(str(name))), overflow="fold")
