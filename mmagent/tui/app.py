@@ -6,22 +6,24 @@ It paints first; the agent and its model are made in the background meanwhile.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
+import signal
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from rich.text import Text
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Footer, Markdown
 
+from mmagent.cli.outcome import BUG
 from mmagent.cli.printable import printable
 from mmagent.errors import InputError, MMAgentError
 from mmagent.events import ApprovalRequested, Event, TextDelta, ToolCalled, TurnFinished
-from mmagent.redact import redact, redact_error
 from mmagent.tui import acts, commands
 from mmagent.tui.approval import ApprovalBar
 from mmagent.tui.background import Background
@@ -31,7 +33,7 @@ from mmagent.tui.preferences import write as keep
 from mmagent.tui.status import StatusLine
 from mmagent.tui.story import Answer, Item, Question, Story
 from mmagent.tui.transcript import Transcript
-from mmagent.tui.turns import Decide, Over, Turns
+from mmagent.tui.turns import Decide, Over, Turns, told_of
 from mmagent.tui.views import OpenCitation, ShowPicture
 from mmagent.tui.voice import Aloud, Dictation
 
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from mmagent.agent.agent import Approve
     from mmagent.content import Media
     from mmagent.session import Session
-
-log = logging.getLogger(__name__)
 
 FLUSH = 0.1
 """Seconds between two looks at what has happened."""
@@ -108,6 +108,8 @@ class ChatApp(App[None]):
         self.background = Background()
         self.turns = Turns(self.background, self._wake, self._approval)
         self.dictation, self.aloud = dictation or Dictation(), aloud or Aloud()
+        self.transcript, self.approval = Transcript(self.preferences.expand), ApprovalBar()
+        self.composer, self.status = Composer(), StatusLine()
         self.agent: Agent | None = None
         self.session: Session | None = None
         """The conversation, once it has a name."""
@@ -124,31 +126,8 @@ class ChatApp(App[None]):
 
     def compose(self) -> ComposeResult:
         """The conversation, a question about a call, the composer, the status."""
-        yield Transcript(self.preferences.expand)
-        yield ApprovalBar()
-        yield Composer()
-        yield StatusLine()
+        yield from (self.transcript, self.approval, self.composer, self.status)
         yield Footer(show_command_palette=False)
-
-    @property
-    def transcript(self) -> Transcript:
-        """The conversation."""
-        return self.screen_stack[0].query_one(Transcript)
-
-    @property
-    def composer(self) -> Composer:
-        """Where the next message is written."""
-        return self.screen_stack[0].query_one(Composer)
-
-    @property
-    def approval(self) -> ApprovalBar:
-        """The question about a call."""
-        return self.screen_stack[0].query_one(ApprovalBar)
-
-    @property
-    def status(self) -> StatusLine:
-        """The line at the foot."""
-        return self.screen_stack[0].query_one(StatusLine)
 
     @property
     def story(self) -> Story:
@@ -165,6 +144,9 @@ class ChatApp(App[None]):
         self.composer.lines.focus()
         for path in self._files:
             self.post_message(Stage(path))
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or no main thread
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                self._loop.add_signal_handler(number, self.exit)  # which restores the terminal
         self.call_after_refresh(lambda: self.work(acts.load(self)))
 
     async def on_unmount(self) -> None:
@@ -187,13 +169,20 @@ class ChatApp(App[None]):
             except MMAgentError as error:
                 await self.tell(str(error), "error")
             except Exception as bug:
-                log.error("an act ended with\n%s", redact_error(bug))
                 if os.environ.get("MMAGENT_DEBUG"):
                     raise
-                what = f"unexpected {type(bug).__name__}: {redact(bug)}"
-                await self.tell(f"{what}; the conversation is kept; MMAGENT_DEBUG=1 shows the traceback", "error")
+                await self.tell(told_of(bug), "error")
 
         return self.run_worker(told(), exit_on_error=True)
+
+    def _fatal_error(self) -> None:
+        """A bug ends the app: Textual restores the terminal, and one line stands in it instead of a traceback."""
+        if os.environ.get("MMAGENT_DEBUG") or self._exception is None:
+            super()._fatal_error()
+            return
+        self._return_code = BUG
+        self._exit_renderables.append(Text(f"error: {told_of(self._exception)}"))
+        self._close_messages_no_wait()
 
     async def tell(self, text: str, kind: Any = "note") -> None:
         """Say something in the conversation."""
@@ -345,7 +334,8 @@ class ChatApp(App[None]):
     async def flush(self) -> None:
         """Show what has happened since the last time."""
         async with self._flushing:
-            await self._collect()
+            if self.is_running and self.transcript.is_attached:
+                await self._collect()
 
     async def _collect(self) -> None:
         changed: list[Item] = []
@@ -413,8 +403,9 @@ class ChatApp(App[None]):
         """Call something in the screen's loop, from any thread."""
 
         def run() -> None:
-            with self._context():
-                function()
+            if self.is_running:
+                with self._context():
+                    function()
 
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(run)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from mmagent.content import Media
 from mmagent.errors import MMAgentError
 from mmagent.events import ApprovalRequested, Event, TextDelta, TurnFailed
-from mmagent.redact import redact, redact_error
 from mmagent.tui.approval import Always, always
 from mmagent.tui.background import Background
 
@@ -137,10 +136,19 @@ class Turns:
         except (asyncio.CancelledError, CancelledError):
             raise
         except Exception as bug:
-            log.error("a turn ended with\n%s", redact_error(bug))
-            error = f"unexpected {type(bug).__name__}: {redact(bug)}; the conversation is kept, ask again"
+            error = told_of(bug)
         self._put(number, Over(error, first))
 
     def _put(self, number: int, one: Event | Over) -> None:
         self._box.append((number, one))
         self._wake()
+
+
+def told_of(bug: BaseException) -> str:
+    """One line about an error that nobody foresaw; the log has its traceback, without secrets."""
+    from mmagent.redact import redact, redact_error
+
+    log.error("unexpected\n%s", redact_error(bug))
+    return (
+        f"unexpected {type(bug).__name__}: {redact(bug)}; the conversation is kept; MMAGENT_DEBUG=1 shows the traceback"
+    )
