@@ -35,7 +35,7 @@ def launch(attach: list[Path], choices: Choices) -> int:
     app = build(attach, choices)
     app.run()
     if app.session is not None and app.story.turns:
-        print(f"go on with: mmagent --session {printable(app.session.name)}", file=sys.stderr)
+        print(f"go on with: mmagent chat --session {printable(app.session.name)}", file=sys.stderr)
     return app.return_code or 0
 
 

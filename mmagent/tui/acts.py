@@ -323,7 +323,12 @@ def do_attach(app: ChatApp, argument: str) -> Act:
 
 async def do_paste(app: ChatApp, argument: str) -> None:
     """Attach the picture of the clipboard, or write its text."""
-    found = await app.background.call(clipboard.read)
+    try:
+        found = await app.background.call(clipboard.read)
+    except InputError:
+        if not app.clipboard:
+            raise
+        found = app.clipboard  # what was copied in the app itself
     if isinstance(found, str):
         app.composer.paste(found)
         return

@@ -50,6 +50,8 @@ class Always:
         )
 
     def __str__(self) -> str:
+        if not self.begins:
+            return f"{self.name} with these arguments" if self.exact else self.name
         parts = [f"{name} begins with {start}" for name, start in self.begins]
         parts += [f"{name} is {value if len(value) < 60 else value[:59] + '…'}" for name, value in self.exact]
         return self.name + (f" where {' and '.join(parts)}" if parts else "")
