@@ -28,6 +28,8 @@ GRACE = 0.5
 """Seconds before yes counts."""
 IDLE = 2.0
 """Seconds without typing before the question takes the keyboard."""
+_PLACE = re.compile("path|file|folder|dir|url|uri|link|address", re.IGNORECASE)
+"""Names of arguments that say where; any other is taken as it is."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def always(request: ApprovalRequested) -> Always:
     begins: list[tuple[str, str]] = []
     exact: list[tuple[str, str]] = []
     for name, value in request.args.items():
-        start = _start(value) if isinstance(value, str) else ""
+        start = _start(value) if isinstance(value, str) and _PLACE.search(name) else ""
         if start:
             begins.append((name, start))
         else:

@@ -197,7 +197,7 @@ class Composer(Vertical):
             size = f"this paste has {len(text):,} characters, over {LONGEST_PASTE:,}"
             self.post_message(Complaint(f"{size}; save it and attach the file, or add its folder with /knowledge"))
             return
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = printable(text.replace("\r\n", "\n").replace("\r", "\n"))
         if (path := pasted_path(text)) is not None:
             self.post_message(Stage(path))
             return

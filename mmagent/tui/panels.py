@@ -117,11 +117,10 @@ async def do_settings(app: ChatApp, argument: str) -> None:
     from mmagent.paths import config_dir
     from mmagent.settings import Settings, settings
 
-    text = Text()
+    text = Text().append(f"{config_dir() / 'terminal.json'}\n", "bold")
+    text.append(printable(app.preferences.model_dump_json(indent=1)) + "\n\n")
     for name in Settings.model_fields:
         text.append(f"{Settings.variable(name):34}", "bold").append(printable(f"{getattr(settings(), name)}\n"))
-    text.append(f"\n{config_dir() / 'terminal.json'}\n", "bold")
-    text.append(printable(app.preferences.model_dump_json(indent=1)))
     await app.push_screen(
         Reader("settings   set the variable and start again; the file is the app's own", [Static(text)])
     )

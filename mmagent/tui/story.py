@@ -175,7 +175,8 @@ class Story:
                 closed.append(item)
         return closed
 
-    def _changed(self, event: Event) -> list[Item]:
+    def _changed(self, event: Event, within: str = "") -> list[Item]:
+        """What an event changes; ``within`` are the calls by which its agent was asked, as ids count for each anew."""
         item: Item | None = None
         match event:
             case ReasoningDelta():
@@ -185,13 +186,13 @@ class Story:
             case MediaAdmitted():
                 item = self._admitted(event)
             case ToolCalled():
-                item = self._called(event)
+                item = self._called(event, within)
             case ToolProgress() | ToolFinished() | ApprovalRequested() | ApprovalDecided():
-                item = self._went_on(event)
+                item = self._went_on(event, within)
             case PlanUpdated():
                 item = self._planned(event.steps)
             case SubagentEvent():
-                return self._of_another(event)
+                return self._of_another(event, within)
             case TurnFinished():
                 item = self._finished(event)
             case TurnFailed():
@@ -201,9 +202,11 @@ class Story:
                 item = self.note(line, "warning" if warns else "note")
         return [item] if item is not None else []
 
-    def _went_on(self, event: ToolProgress | ToolFinished | ApprovalRequested | ApprovalDecided) -> Call | None:
+    def _went_on(
+        self, event: ToolProgress | ToolFinished | ApprovalRequested | ApprovalDecided, within: str
+    ) -> Call | None:
         """A call that was made before."""
-        call = self._calls.get(event.id)
+        call = self._calls.get(within + event.id)
         if call is None:
             return None
         match event:
@@ -248,9 +251,9 @@ class Story:
         last.text += text
         return last
 
-    def _called(self, event: ToolCalled, by: str = "") -> Call:
+    def _called(self, event: ToolCalled, within: str, by: str = "") -> Call:
         call = Call(event.id, event.name, dict(event.args), by=by)
-        self._calls[event.id] = call
+        self._calls[within + event.id] = call
         self.items.append(call)
         return call
 
@@ -261,12 +264,13 @@ class Story:
         self._plan.steps = steps
         return self._plan
 
-    def _of_another(self, event: SubagentEvent) -> list[Item]:
+    def _of_another(self, event: SubagentEvent, within: str) -> list[Item]:
+        within = f"{within}{event.id}/"
         if isinstance(event.event, ToolCalled):
-            return [self._called(event.event, by=event.agent)]
+            return [self._called(event.event, within, event.agent)]
         if isinstance(event.event, TextDelta | ReasoningDelta | TurnStarted | StepStarted | TurnFinished):
             return []  # its answer is the result of the call
-        return self._changed(event.event)
+        return self._changed(event.event, within)
 
     def _finished(self, event: TurnFinished) -> Item | None:
         last = self.items[-1] if self.items else None
