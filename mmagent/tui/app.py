@@ -87,8 +87,8 @@ class ChatApp(App[None]):
             if one.key
         ),
         Binding("ctrl+c", "interrupt", "Stop", show=False, priority=True),
-        Binding("pageup", "page(-1)", show=False),
-        Binding("pagedown", "page(1)", show=False),
+        Binding("pageup", "page(-1)", show=False, priority=True),
+        Binding("pagedown", "page(1)", show=False, priority=True),
     ]
 
     def __init__(
@@ -224,7 +224,7 @@ class ChatApp(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Commands wait while a window is open, but for leaving."""
-        if action == "do" and len(self.screen_stack) > 1:
+        if action in ("do", "page") and len(self.screen_stack) > 1:
             return parameters == ("quit",)
         return super().check_action(action, parameters)
 

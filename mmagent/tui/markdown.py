@@ -41,9 +41,9 @@ class PlainFence(MarkdownFence):
 class GrowingMarkdown(Markdown):
     """A text of which more may come. Control characters are shown, never obeyed; links are only told of."""
 
-    def __init__(self, text: str = "", *, classes: str | None = None) -> None:
-        self._given = text
-        super().__init__(printable(text), classes=classes, open_links=False)
+    def __init__(self) -> None:
+        self._given = ""
+        super().__init__(open_links=False)
 
     def get_block_class(self, block_name: str) -> type[MarkdownBlock]:
         """Fences stay plain while they are open."""
@@ -56,11 +56,13 @@ class GrowingMarkdown(Markdown):
             text: All of it.
             more: Whether it may still grow.
         """
-        if text != self._given:
-            if text.startswith(self._given):
-                await self.append(printable(text[len(self._given) :]))
-            else:
-                await self.update(printable(text))
+        if more and text.endswith("\r"):  # a line's end that has come by half
+            text = text[:-1]
+        if not text.startswith(self._given):
+            await self.update("")
+            self._given = ""
+        if len(text) > len(self._given):
+            await self.append(printable(text[len(self._given) :]))
             self._given = text
         self._finish(more=more)
 

@@ -44,21 +44,24 @@ class Transcript(VerticalScroll, can_focus=True):
         self.story = Story()
         self.first = self.last = self._told = 0
         self._moving = False
+        self._welcome, self._before = Static(WELCOME, id="welcome"), Static(id="earlier")
         self._lock = asyncio.Lock()
         """One change after the other."""
 
     def compose(self) -> ComposeResult:
         """What to begin with, while there is nothing else."""
-        yield Static(WELCOME, id="welcome")
+        yield from (self._welcome, self._before)
 
     def on_mount(self) -> None:
         """Follow from the beginning."""
+        self._before.display = False
         self.anchor()
 
     async def open(self, story: Story) -> None:
         """Show another conversation, from its end."""
         async with self._lock:
-            await self._open(story)
+            if self.is_attached:
+                await self._open(story)
 
     async def _open(self, story: Story) -> None:
         self.story = story
@@ -73,7 +76,8 @@ class Transcript(VerticalScroll, can_focus=True):
     async def update(self, changed: Iterable[Item]) -> None:
         """Show what is new or has changed, as far as it is in the window."""
         async with self._lock:
-            await self._update(changed)
+            if self.is_attached:
+                await self._update(changed)
 
     async def _update(self, changed: Iterable[Item]) -> None:
         views = self._views()
@@ -169,6 +173,6 @@ class Transcript(VerticalScroll, can_focus=True):
 
     def _edges(self) -> None:
         """Say how much there is before."""
-        self.query_one("#welcome").display = not self.story.items
-        line = f"▲ {self.first:,} earlier; scroll up" if self.first else ""
-        self.border_title = line or None
+        self._welcome.display = not self.story.items
+        self._before.display = bool(self.first)
+        self._before.update(Text(f"▲ {self.first:,} earlier; scroll up", style="dim"))

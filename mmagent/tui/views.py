@@ -295,11 +295,10 @@ class AnswerView(ItemView):
 
     def compose(self) -> ComposeResult:
         """The text."""
-        assert isinstance(self.item, Answer)
-        yield GrowingMarkdown(self.item.text)
+        yield GrowingMarkdown()
 
     async def on_mount(self) -> None:
-        """Citations that are known already."""
+        """What is known already."""
         await self.show()
 
     async def show(self) -> None:

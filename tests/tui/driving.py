@@ -40,7 +40,7 @@ def maker(*steps: Any, model: ChatModel | None = None, **made: Any) -> Made:
 @asynccontextmanager
 async def running(app: ChatApp, size: tuple[int, int] = SIZE, *, loaded: bool = True) -> AsyncIterator[Pilot[None]]:
     """The app on a screen of that size; what goes wrong in it fails the test."""
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=True) as pilot:
         if loaded:
             await until(lambda: app.agent is not None and not app.status.figures.working)
         yield pilot
