@@ -153,6 +153,16 @@ def _ocr() -> str:
     return f"rapidocr {metadata.version('rapidocr')} reads"
 
 
+def _speech() -> str:
+    from mmagent.settings import settings
+    from mmagent.speech.engines.load import LITTLE, NANO, load_engine
+
+    name = settings().speech_model or NANO
+    engine = load_engine(name, settings().device)
+    what = f"{name} on {engine.name}, {len(engine.languages) or 1} languages, windows of {engine.seconds:g} s"
+    return f"{what}; {LITTLE}" if name == NANO else what
+
+
 def _embedder() -> str:
     from mmagent.knowledge import MiniLM
 
@@ -212,6 +222,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "nano": _nano,
     "model": _model,
     "models at hand": _models,
+    "speech": _speech,
     "ocr": _ocr,
     "embedder": _embedder,
     "data": _data,

@@ -66,7 +66,8 @@ def query_of(asked: Asked | Sequence[Asked], *, sees: bool, transcriber: Transcr
 def _heard(data: bytes, name: str, transcriber: Transcriber | None) -> str:
     if transcriber is None:
         variable = Settings.variable("speech_model")
-        raise InputError(f"{name} is a recording, and no speech model is set; set {variable} to a folder with one")
+        why = "there is no speech model in this installation"
+        raise InputError(f"{name} is a recording, and {why}; set {variable} to a folder with one")
     return " ".join(segment.text.strip() for segment in transcriber.segments(data, name))
 
 

@@ -10,10 +10,12 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mmagent import nano
 from mmagent.errors import InputError, MediaError, ModelError
 from mmagent.knowledge.chunk import CHUNKER
 from mmagent.knowledge.extract import Box, Extract
@@ -86,8 +88,9 @@ class Readers:
         """Names what a document of a type is read with; documents are read again where that has changed."""
         if mime_type.startswith("text/") or mime_type in _TEXTS:
             return f"chunker-{CHUNKER} reader-{READER}"
+        sounds = mime_type.split("/")[0] in ("audio", "video") or mime_type == ZIP
         parts = [f"chunker-{CHUNKER}", self._options.fingerprint]
-        parts += [self._transcriber.fingerprint if self._transcriber else "deaf", self._looks]
+        parts += [self._transcriber.fingerprint if self._transcriber and sounds else "deaf", self._looks]
         parts.append(str(getattr(self._captioner, "fingerprint", self._captioner is not None)))
         return " ".join(parts)
 
@@ -146,10 +149,12 @@ class Readers:
     def _heard(self, extract: Extract, data: bytes, name: str, kind: str) -> Extract:
         from mmagent.knowledge.read.sound import spoken
         from mmagent.knowledge.read.video import with_speech
+        from mmagent.speech.engines.load import LITTLE
 
         if self._transcriber is None:
             missing = (
-                f"no speech model is set; set {Settings.variable('speech_model')} to a folder with a Whisper model"
+                "there is no speech model in this installation; set "
+                f"{Settings.variable('speech_model')} to a folder with a Whisper model"
             )
             if kind == "audio":
                 raise InputError(f"it is a recording, and {missing}")
@@ -160,9 +165,14 @@ class Readers:
             if kind == "audio":
                 raise
             return replace(extract, notes=[*extract.notes, f"its sound is left out: {error}"])
-        if kind == "audio":
-            return spoken(segments, extract.mime_type, extract.title)
-        return with_speech(extract, segments)
+        notes = [LITTLE] if isinstance(self._transcriber, NanoEars) else []
+        extract = replace(extract, notes=[*extract.notes, *notes])
+        if kind == "video":
+            return with_speech(extract, segments)
+        try:
+            return replace(spoken(segments, extract.mime_type, extract.title), notes=extract.notes)
+        except InputError as error:
+            raise InputError("; ".join([str(error), *notes])) from error
 
     def _described(self, extract: Extract, data: bytes) -> Extract:
         assert self._captioner is not None
@@ -232,10 +242,35 @@ class Readers:
         return found
 
 
-def transcriber_of(folder: str | None) -> Transcriber | None:
-    """The speech model in a folder; None where none is set, and recordings then cannot be taken in."""
-    if folder is None:
-        return None
+class NanoEars:
+    """The speech model that ships, loaded when there is a recording: most stores have none."""
+
+    def __init__(self) -> None:
+        nano.speech_folder()
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Transcriber.fingerprint`."""
+        return str(self._loaded.fingerprint)
+
+    def segments(self, data: bytes, name: str) -> Sequence[Segment]:
+        """See `Transcriber.segments`."""
+        return self._loaded.segments(data, name)
+
+    @cached_property
+    def _loaded(self) -> Transcriber:
+        from mmagent.speech import load_transcriber
+
+        return load_transcriber()
+
+
+def transcriber_of(model: str | None) -> Transcriber | None:
+    """The speech model of the settings, else nano; None where its weights are not in this installation."""
+    if model is None:
+        try:
+            return NanoEars()
+        except ModelError:
+            return None
     from mmagent.speech import load_transcriber
 
-    return load_transcriber(folder)
+    return load_transcriber(model)

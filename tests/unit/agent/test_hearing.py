@@ -101,7 +101,7 @@ async def test_another_process_shows_the_same_without_listening(blobs: BlobStore
     assert second.requests[0].messages[1] == first.requests[0].messages[1]
 
 
-async def test_without_a_speech_model_nothing_enters_history(blobs: BlobStore, note: Audio) -> None:
+async def test_without_a_speech_model_nothing_enters_history(blobs: BlobStore, note: Audio, no_nano: None) -> None:
     agent = Agent(deaf(["Yes."]), builtins=False, blobs=blobs)
     with pytest.raises(
         ConfigurationError, match=r"^the model scripted cannot hear, and .*MMAGENT_SPEECH_MODEL"
