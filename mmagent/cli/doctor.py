@@ -159,7 +159,8 @@ def _speech() -> str:
 
     name = settings().speech_model or NANO
     engine = load_engine(name, settings().device)
-    what = f"{name} on {engine.name}, {len(engine.languages) or 1} languages, windows of {engine.seconds:g} s"
+    languages = f"{len(engine.languages)} languages" if engine.languages else "one language"
+    what = f"{name} on {engine.name}, {languages}, windows of {engine.seconds:g} s"
     return f"{what}; {LITTLE}" if name == NANO else what
 
 
