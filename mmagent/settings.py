@@ -64,7 +64,8 @@ class Settings(BaseSettings):
     picture_embedder: str | None = None
     """What puts pictures and texts into one space, as CLIP does: a folder or a hub id; None: pictures by their text."""
     speech_model: str | None = None
-    """A folder with a Whisper model; None: recordings are not taken in."""
+    """What listens: a folder with a Whisper model, a ``.pt`` file or a hub id; None: nano, which hears a
+    little, and recordings are not taken into stores of documents."""
     chroma: str | None = None
     """A Chroma server, ``http://host:port``, or ``cloud``; None: in process."""
     ocr: bool = True

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-NANO = ROOT / "mmagent" / "nano" / "config.json"
+NANO = ROOT / "mmagent" / "nano"
 
 for name in [name for name in os.environ if name.startswith("MMAGENT_")]:
     del os.environ[name]
@@ -68,6 +68,12 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     settings.cache_clear()
 
 
+@pytest.fixture
+def no_nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without the weights that ship."""
+    monkeypatch.setattr("mmagent.nano.__path__", [str(tmp_path / "nano")])
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real pictures, recordings and documents that lie beside the tree."""
@@ -78,6 +84,8 @@ def shared_data() -> Path:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs the weights that ship where they are missing."""
-    if item.get_closest_marker("nano") and not NANO.is_file():
-        pytest.skip("mmagent/nano has no weights; see docs/train.md")
+    """Skip what needs the weights that ship where they are missing: ``nano``, and ``nano("speech")``."""
+    for marker in item.iter_markers("nano"):
+        folder = NANO.joinpath(*marker.args)
+        if not (folder / "config.json").is_file():
+            pytest.skip(f"{folder.relative_to(ROOT)} has no weights; see docs/train.md")

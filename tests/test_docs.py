@@ -60,9 +60,10 @@ def commands(page: Path) -> list[str]:
 
 
 def needs_nano(text: str) -> list[pytest.MarkDecorator]:
-    """Blocks that make an agent or ask a question use the model that ships."""
+    """Blocks that make an agent, ask a question or listen use the models that ship."""
     asks = re.search(r"\bAgent\(|\bload_model\(|\bLocalModel\(|^mmagent (run|chat|doctor)", text, re.MULTILINE)
-    return [pytest.mark.nano] if asks else []
+    hears = re.search(r"ranscriber\(\)|^mmagent (transcribe|voice|doctor|run .*\.wav)", text, re.MULTILINE)
+    return [pytest.mark.nano] * bool(asks) + [pytest.mark.nano("speech")] * bool(hears)
 
 
 @pytest.fixture

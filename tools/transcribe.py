@@ -14,7 +14,7 @@ def transcribe(ctx: ToolContext, recording: str = "") -> ToolResult:
         recording: Its number in the conversation, 1 is the first, or its name or file id; the latest if left out.
     """
     if ctx.transcriber is None or ctx.blobs is None:
-        raise ToolError("there is no speech model; whoever runs this agent can set MMAGENT_SPEECH_MODEL")
+        raise ToolError("there is no speech model here; whoever runs this agent can set MMAGENT_SPEECH_MODEL")
     try:
         block = find(ctx.recordings, recording)
         transcript = ctx.transcriber.transcribe(ctx.blobs.get(block["file_id"]))

@@ -110,7 +110,8 @@ class Agent:
         planning: Whether it writes a plan and keeps it up to date.
         handoffs: The agents that it may give the conversation to.
         compaction: When and how a conversation that outgrows the model's context is shortened.
-        transcriber: What writes down recordings for a model that cannot hear; None: the speech model of the settings.
+        transcriber: What writes down recordings for a model that cannot hear; None: the speech model of the settings,
+            else nano.
         max_tool_specs: How many tools the model is told of at once, chosen for each question; None: all.
 
     Raises:

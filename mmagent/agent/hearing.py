@@ -34,10 +34,10 @@ async def written_down(question: Message, model: Any, blobs: BlobStore, transcri
         question: An admitted message.
         model: Who will answer.
         blobs: Where its media are.
-        transcriber: What listens; None: the speech model of the settings.
+        transcriber: What listens; None: the speech model of the settings, else nano.
 
     Raises:
-        ConfigurationError: There is no speech model.
+        ConfigurationError: There is no speech model: none is set, and nano is not in this installation.
         LimitError: A recording is longer than its header says, and than ``max_audio_seconds``.
         MediaError, ModelError: It cannot be decoded, or the speech model failed.
     """
@@ -53,7 +53,7 @@ async def written_down(question: Message, model: Any, blobs: BlobStore, transcri
 
 
 def listener(transcriber: Hears | None, why: str = "") -> Hears:
-    """What listens: the given one, or the speech model of the settings, loaded once in this process.
+    """What listens: the given one, or the speech model of the settings, else nano; loaded once in this process.
 
     Raises:
         ConfigurationError: There is none; the message begins with ``why``.

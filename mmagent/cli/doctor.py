@@ -153,6 +153,17 @@ def _ocr() -> str:
     return f"rapidocr {metadata.version('rapidocr')} reads"
 
 
+def _speech() -> str:
+    from mmagent.settings import settings
+    from mmagent.speech.engines.load import LITTLE, NANO, load_engine
+
+    name = settings().speech_model or NANO
+    engine = load_engine(name, settings().device)
+    languages = f"{len(engine.languages)} languages" if engine.languages else "one language"
+    what = f"{name} on {engine.name}, {languages}, windows of {engine.seconds:g} s"
+    return f"{what}; {LITTLE}" if name == NANO else what
+
+
 def _embedder() -> str:
     from mmagent.knowledge import MiniLM
 
@@ -212,6 +223,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "nano": _nano,
     "model": _model,
     "models at hand": _models,
+    "speech": _speech,
     "ocr": _ocr,
     "embedder": _embedder,
     "data": _data,

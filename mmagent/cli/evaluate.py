@@ -89,7 +89,7 @@ def eval_nano(
 def eval_speech(
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="NAME", help="A folder, .pt file or hub id. [MMAGENT_SPEECH_MODEL]"),
+        typer.Option("--model", metavar="NAME", help="nano, folder, .pt file or hub id. [MMAGENT_SPEECH_MODEL]"),
     ] = None,
     skills: Skills = None,
     count: Count = None,

@@ -44,7 +44,8 @@ def transcribe(
     prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What it may be about.")] = "",
     hot_word: Hot = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="A folder, .pt file or hub id. [MMAGENT_SPEECH_MODEL]")
+        str | None,
+        typer.Option("--model", metavar="NAME", help="nano, folder, .pt file or hub id. [MMAGENT_SPEECH_MODEL]"),
     ] = None,
     device: Annotated[
         str | None, typer.Option("--device", metavar="NAME", help="auto, cuda, mps or cpu. [MMAGENT_DEVICE]")

@@ -202,10 +202,10 @@ class Talker:
 
 
 def load_ears() -> Engine:
-    """The engine of the settings.
+    """The engine of the settings, else nano.
 
     Raises:
-        ConfigurationError: None is set, or it lacks something.
+        ConfigurationError: None is set and nano is not in this installation, or it lacks something.
         NotFound: It is not there.
     """
     from mmagent.settings import settings

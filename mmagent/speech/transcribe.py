@@ -40,7 +40,7 @@ class Transcriber:
     """Writes down what is said, with times; nothing where nobody speaks.
 
     Args:
-        engine: An engine, or where a Whisper model lies; nothing is ever downloaded.
+        engine: An engine, or where a Whisper model lies; nothing is ever downloaded. None: as `load_transcriber`.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``, for a model that lies somewhere.
         language: ISO 639-1 code; None: what is heard.
         task: ``translate`` writes English, whatever is spoken.
@@ -63,7 +63,7 @@ class Transcriber:
 
     def __init__(
         self,
-        engine: Engine | str | Path,
+        engine: Engine | str | Path | None = None,
         *,
         device: str = "auto",
         language: str | None = None,
@@ -189,25 +189,23 @@ class Stream:
 
 
 def load_transcriber(model: str | Path | None = None, device: str = "auto", **options: Any) -> Transcriber:
-    """The speech model of a place, or of the settings.
+    """The speech model of a place, of the settings, or nano.
 
     Args:
-        model: Where it lies; None: the setting ``speech_model``.
+        model: Where it lies, or ``nano``; None: the setting ``speech_model``, else nano, which hears little.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         options: Of `Transcriber`.
 
     Raises:
-        ConfigurationError: None is set, or something is missing in the folder.
+        ConfigurationError: None is set and nano is not in this installation, or something is missing in the folder.
         NotFound: There is no such model.
     """
-    from mmagent.speech.engines.load import chosen
-
-    return Transcriber(chosen(model), device=device, **options)
+    return Transcriber(model, device=device, **options)
 
 
-def _engine(engine: Engine | str | Path, device: str) -> Engine:
-    if not isinstance(engine, str | Path):
+def _engine(engine: Engine | str | Path | None, device: str) -> Engine:
+    if engine is not None and not isinstance(engine, str | Path):
         return engine
-    from mmagent.speech.engines.load import load_engine
+    from mmagent.speech.engines.load import chosen, load_engine
 
-    return load_engine(engine, device=device)
+    return load_engine(chosen(engine), device=device)

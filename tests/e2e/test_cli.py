@@ -552,6 +552,7 @@ def test_the_model_that_ships_answers(mmagent: Run) -> None:
 
 
 @pytest.mark.nano
+@pytest.mark.nano("speech")
 def test_the_doctor_finds_nothing_wrong(mmagent: Run) -> None:
     done = mmagent("doctor", "--json")
     assert done.code == 0, done.out

@@ -79,6 +79,8 @@ def file_note(block: MediaBlock) -> str:
 def spoken(block: MediaBlock, said: str, limit: int) -> str:
     """What stands in the place of a recording that was written down: the words, as `mmagent.agent.hearing` keeps them.
 
+    Each of its lines begins with its time, and none has a line's end in it, so it is plain where they end.
+
     Args:
         block: Its block.
         said: A line for each segment.
@@ -88,7 +90,7 @@ def spoken(block: MediaBlock, said: str, limit: int) -> str:
     if not said:
         return f"{what}: nobody speaks in it]"
     cut = f"\n[cut: this is the beginning, {limit} of {len(said)} characters]" if len(said) > limit else ""
-    return f"{what}, what is said in it:]\n{said[:limit]}{cut}\n[end of the recording]"
+    return f"{what}, what is said in it:]\n{said[:limit]}{cut}"
 
 
 def is_text_file(block: MediaBlock) -> bool:

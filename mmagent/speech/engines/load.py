@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
+from mmagent import nano
 from mmagent.engine import checkpoint, hub
-from mmagent.errors import ConfigurationError, InputError, NotFound
+from mmagent.errors import ConfigurationError, InputError, ModelError, NotFound
 from mmagent.settings import Settings, settings
 from mmagent.speech.engines import Engine
 
 Name = Literal["auto", "transformers", "faster-whisper", "openai-whisper"]
 
-_KINDS = "a Whisper that save_pretrained wrote, one for faster-whisper (model.bin), or a .pt file of openai-whisper"
+NANO = "nano"
+"""The speech model that ships (`mmagent.nano.speech_folder`)."""
+LITTLE = (
+    "nano hears a little: letters, digits, order numbers and short support phrases in English; set "
+    f"{Settings.variable('speech_model')} to a larger Whisper for the rest"
+)
+"""What to expect of it, and what to do about it."""
+
+_log = logging.getLogger(__name__)
+
+_KINDS = "nano, a Whisper of save_pretrained, one for faster-whisper (model.bin), or a .pt file of openai-whisper"
 
 
 def load_engine(where: str | Path, device: str = "auto", engine: Name = "auto") -> Engine:
     """The engine for a model; what it needs is checked now, the network is loaded when it is first needed.
 
     Args:
-        where: A folder, a ``.pt`` file, or a hub id whose model is on this machine. Nothing is ever downloaded.
+        where: ``nano``, a folder, a ``.pt`` file, or a hub id that is on this machine. Nothing is ever downloaded.
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
         engine: ``auto`` goes by what lies there; of a folder with several, faster-whisper where it is installed and no
             other device than the CPU is asked for, else transformers.
 
     Raises:
+        ModelError: nano's weights are not in this installation.
         NotFound: There is no such folder or file, or no model of that id on this machine.
         ConfigurationError: Files are missing (the message names them), or it is another architecture.
         MissingExtra: The package that runs it is not installed.
@@ -47,25 +60,30 @@ def load_engine(where: str | Path, device: str = "auto", engine: Name = "auto") 
 
 
 def chosen(model: str | Path | None = None) -> str | Path:
-    """The speech model that is given, else that of the settings.
+    """The speech model that is given, else that of the settings, else nano: the log says then how little that hears.
 
     Raises:
-        ConfigurationError: None is set.
+        ConfigurationError: None is set, and nano's weights are not in this installation.
     """
     if found := model or settings().speech_model:
         return found
-    raise ConfigurationError(
-        f"there is no speech model; set {Settings.variable('speech_model')} to a folder with a Whisper model in "
-        "safetensors"
-    )
+    try:
+        nano.speech_folder()
+    except ModelError as error:
+        raise ConfigurationError(f"there is no speech model: {error}") from error
+    _log.warning("no speech model is set; %s", LITTLE)
+    return NANO
 
 
 def find_model(where: str | Path) -> Path:
-    """Where a model lies: what was given, or its place in the hub's cache.
+    """Where a model lies: what was given, its place in the hub's cache, or in this package.
 
     Raises:
+        ModelError: It is nano, whose weights are not in this installation.
         NotFound: There is nothing.
     """
+    if where == NANO:
+        return nano.speech_folder()
     path = Path(where).expanduser()
     if path.exists():
         return path

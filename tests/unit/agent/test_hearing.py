@@ -26,7 +26,7 @@ from mmagent.testing import ScriptedModel, call
 
 SHOP = Path(__file__).parents[3] / "examples" / "shop"
 WORDS = "[00:00.0-00:01.5] Can I return it?\n[00:02.0-00:03.2] My order is A-48213."
-SHOWN = f"[recording the recording, 1 s, what is said in it:]\n{WORDS}\n[end of the recording]"
+SHOWN = f"[recording the recording, 1 s, what is said in it:]\n{WORDS}"
 
 
 class Ear:
@@ -101,7 +101,7 @@ async def test_another_process_shows_the_same_without_listening(blobs: BlobStore
     assert second.requests[0].messages[1] == first.requests[0].messages[1]
 
 
-async def test_without_a_speech_model_nothing_enters_history(blobs: BlobStore, note: Audio) -> None:
+async def test_without_a_speech_model_nothing_enters_history(blobs: BlobStore, note: Audio, no_nano: None) -> None:
     agent = Agent(deaf(["Yes."]), builtins=False, blobs=blobs)
     with pytest.raises(
         ConfigurationError, match=r"^the model scripted cannot hear, and .*MMAGENT_SPEECH_MODEL"

@@ -59,6 +59,20 @@ def test_a_wrong_setting_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "MMAGENT_MAX_STEPS is set to 'many'" in broken()["settings"]
 
 
+def test_who_listens_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_nano: None) -> None:
+    from mmagent.testing.whisper import save_whisper
+
+    monkeypatch.setattr(doctor, "CHECKS", {"speech": doctor._speech})
+    assert "nano cannot hear in this installation" in broken()["speech"]
+    save_whisper(tmp_path / "nano" / "speech")
+    (found,) = (one for one in doctor.check_all() if one.name == "speech")
+    assert found.detail.startswith("nano on transformers, 2 languages, windows of 30 s; nano hears a little: ")
+    monkeypatch.setenv("MMAGENT_SPEECH_MODEL", str(tmp_path / "nano" / "speech"))
+    settings.cache_clear()
+    (found,) = (one for one in doctor.check_all() if one.name == "speech")
+    assert found.detail.endswith("speech on transformers, 2 languages, windows of 30 s")
+
+
 def test_an_extra_that_is_not_installed_comes_with_its_command() -> None:
     found = {finding.name: finding for finding in doctor.extras()}
     assert {"fast", "whisper", "mic", "mcp", "serve", "postgres", "ray", "train", "draw"} <= set(found)

@@ -12,6 +12,7 @@ import pytest
 from mmagent.chat import factory
 from mmagent.cli import voice as command
 from mmagent.cli.main import main
+from mmagent.media.sound import wav
 from mmagent.session import Session
 from mmagent.speech import speak
 from mmagent.testing import ScriptedModel
@@ -83,7 +84,8 @@ def test_a_language_that_the_engine_does_not_know(said: Path, monkeypatch: pytes
     assert "take one of: de, en" in capsys.readouterr().err
 
 
-def test_without_a_speech_model_it_says_which_setting(said: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.undo()
+def test_without_a_speech_model_it_says_which_setting(tmp_path: Path, no_nano: None, capsys: Any) -> None:
+    said = tmp_path / "in.wav"
+    said.write_bytes(wav(np.zeros(16_000, np.float32)))
     assert run("--file", str(said), "--voice", "none") == 2
     assert "MMAGENT_SPEECH_MODEL" in capsys.readouterr().err

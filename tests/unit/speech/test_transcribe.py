@@ -353,10 +353,13 @@ def test_a_real_network_gives_segments_within_the_recording_in_order(whisper: Pa
 
 
 def test_where_there_is_no_model_the_setting_is_named(
-    tmp_path: Path, whisper: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whisper: Path, no_nano: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigurationError, match="set MMAGENT_SPEECH_MODEL to a folder"):
-        load_transcriber()
+    for make in (load_transcriber, Transcriber):
+        with pytest.raises(ConfigurationError, match=r"there is no speech model.*set MMAGENT_SPEECH_MODEL to a folder"):
+            make()
+    with pytest.raises(ModelError, match="nano cannot hear in this installation"):
+        load_transcriber("nano")
     with pytest.raises(NotFound, match="there is no speech model"):
         load_transcriber(tmp_path / "nowhere")
     monkeypatch.setenv("MMAGENT_SPEECH_MODEL", str(whisper))

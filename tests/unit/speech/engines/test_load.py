@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from mmagent.errors import ConfigurationError, InputError, NotFound
+from mmagent import nano
+from mmagent.errors import ConfigurationError, InputError, ModelError, NotFound
+from mmagent.settings import settings
 from mmagent.speech.engines import load
-from mmagent.speech.engines.load import load_engine
+from mmagent.speech.engines.load import LITTLE, chosen, find_model, load_engine
 from mmagent.speech.engines.transformers import TransformersEngine
 
 
@@ -84,3 +86,29 @@ def test_of_several_files_one_has_to_be_given(tmp_path: Path) -> None:
         load_engine(tmp_path)
     with pytest.raises(ConfigurationError, match="is a file, and transformers needs a folder"):
         load_engine(tmp_path / "a.pt", engine="transformers")
+
+
+def test_nano_is_who_listens_where_nobody_else_is_set(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "speech").symlink_to(small, target_is_directory=True)
+    monkeypatch.setattr(nano, "__path__", [str(tmp_path)])
+    assert chosen() == "nano"
+    assert [record.getMessage() for record in caplog.records] == [f"no speech model is set; {LITTLE}"]
+    assert find_model("nano") == nano.speech_folder() == tmp_path / "speech"
+    assert load_engine("nano").languages == ("en", "de")
+    caplog.clear()
+    monkeypatch.setenv("MMAGENT_SPEECH_MODEL", "org/whisper")
+    settings.cache_clear()
+    assert (chosen(), chosen("other")) == ("org/whisper", "other")
+    assert not caplog.records
+
+
+def test_an_installation_without_nano_says_what_to_do(no_nano: None) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^there is no speech model: .*; set MMAGENT_SPEECH_MODEL to a folder"
+    ):
+        chosen()
+    for find in (find_model, load_engine):
+        with pytest.raises(ModelError, match="mmagent train nano-speech"):
+            find("nano")
