@@ -84,6 +84,9 @@ class Transcript(VerticalScroll, can_focus=True):
         for item in {id(item): item for item in changed}.values():
             if (view := views.get(id(item))) is not None:
                 await view.show()
+        if self._follows and len(self.story.items) - self.first > 2 * MOST:
+            await self._open(self.story)
+            return
         room = self._follows or self.last - self.first < MOST
         if room and self.last < len(self.story.items) and self.last >= self._told:
             await self._reach(len(self.story.items))
@@ -148,7 +151,6 @@ class Transcript(VerticalScroll, can_focus=True):
         async with self._lock:
             views = list(self.query_children(ItemView))
             count = min(STEP, self.first)
-            before = self.virtual_size.height
             new = self.story.items[self.first - count : self.first]
             self.first -= count
             await self.mount_all([view_of(one, self.results, thoughts=self.thoughts) for one in new], before=views[0])
@@ -156,20 +158,26 @@ class Transcript(VerticalScroll, can_focus=True):
                 await view.remove()
             self.last = min(self.last, self.first + MOST)
             self._edges()
-            self.call_after_refresh(lambda: self._keep(before))
-        self._moving = False
+            self._keep(views[0])
 
     async def _later(self) -> None:
         """Show items after the last, and forget as many of the first."""
         async with self._lock:
+            seen = self.query_children(ItemView).last()
+            place = seen.virtual_region.y - self.scroll_y
             await self._reach(min(len(self.story.items), self.last + STEP))
             if (over := self.last - self.first - MOST) > 0:
                 await self._forget_first(over)
-        self._moving = False
+            self._keep(seen, place)
 
-    def _keep(self, before: int) -> None:
-        """What was in sight stays there."""
-        self.scroll_to(y=max(1, self.virtual_size.height - before), animate=False)
+    def _keep(self, seen: ItemView, place: float = 0.0) -> None:
+        """A view that was in sight stays where it was, so many rows from the top."""
+
+        def scroll() -> None:
+            self.scroll_to(y=max(1, seen.virtual_region.y - place), animate=False, force=True)
+            self._moving = False
+
+        self.call_after_refresh(scroll)
 
     def _edges(self) -> None:
         """Say how much there is before."""
