@@ -65,9 +65,9 @@ class Dictation:
         from mmagent.speech.engines import Ask
         from mmagent.speech.live import Live
         from mmagent.speech.record import Microphone
-        from mmagent.speech.turn import Final, Heard, Listener
+        from mmagent.speech.turn import Ended, Final, Heard, Listener
 
-        self._held = True
+        self._held, text = True, ""
         try:
             self._now = (self._recorder or Microphone)()
             if self._ears is None:
@@ -79,8 +79,11 @@ class Dictation:
                     if isinstance(event, Heard):
                         heard(event.hearing.text)
                     elif isinstance(event, Final):
-                        return event.text
-            return ""
+                        text = event.text
+                        heard(text)
+                    elif isinstance(event, Ended) and event.why != "end of sound":  # else the microphone may be lost
+                        break
+            return text
         finally:
             self._now, self._held = None, False
 

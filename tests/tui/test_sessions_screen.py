@@ -56,7 +56,7 @@ async def test_a_conversation_is_called_by_its_first_question() -> None:
 
 @pytest.mark.parametrize(
     ("question", "name"),
-    [("Où est ma lampe ?", "où-est-ma-lampe"), ("你好", "你好"), ("../../etc", "etc"), ("_x", "_x"), ("a" * 99, "a" * 40)],
+    [("Où est ma lampe ?", "où-est-ma-lampe"), ("你好", "你好"), ("../../etc", "etc"), ("_x", "x"), ("a" * 99, "a" * 40)],
 )
 def test_names_from_questions_can_always_be_used(question: str, name: str) -> None:
     journal = open_journal()
@@ -130,9 +130,9 @@ async def test_renaming_in_the_list_and_by_command() -> None:
         await listed(app, pilot)
         await pilot.press("f2")
         await shown(app, "another name for one")
-        await pilot.press("ctrl+a", "delete", *"lamp", "enter")
+        await pilot.press("ctrl+u", *"lamp", "enter")
         await until(lambda: isinstance(app.screen, SessionPicker))
-        await until(lambda: Session.names() in (["lamp"], ["onelamp"], ["lampone"]))
+        await until(lambda: Session.names() == ["lamp"])
         await pilot.press("escape")
         await back(app)
         await asked(app, pilot, "two")
@@ -143,6 +143,7 @@ async def test_renaming_in_the_list_and_by_command() -> None:
         await shown(app, "a session cannot be called 'no/such'")
         await asked(app, pilot, "three")
         assert len(Session.open("mug").messages) == 4
+        assert Session.open("lamp").messages[0].text == "one"
 
 
 async def test_a_copy_goes_its_own_way() -> None:

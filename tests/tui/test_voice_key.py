@@ -93,9 +93,7 @@ async def test_a_microphone_that_vanishes_leaves_what_was_said() -> None:
         await pilot.press("ctrl+r")
         await until(lambda: bool(made) and not app.status.figures.recording)
         await pilot.pause()
-        assert app.composer.text.startswith("where is")
-        if "the microphone is gone" not in notes(app):  # it went after the last word had been taken down
-            assert app.composer.text == "where is my lamp"
+        assert app.composer.text == "where is my lamp"
         await pilot.press(*" x")
         assert app.composer.text.endswith(" x")
 
