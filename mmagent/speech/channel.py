@@ -14,7 +14,7 @@ from mmagent.speech.engines import Ask, Decoded, Engine, Piece
 from mmagent.speech.guards import Doubt, Guards, compression, says_something, without_loops
 from mmagent.speech.language import Language
 from mmagent.speech.vad import Span, SpanRules, Spans, Vad
-from mmagent.speech.windows import Window, windows_of
+from mmagent.speech.windows import Window, overlaps, windows_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +109,7 @@ class Channel:
         yield from finder.finish()
 
     def _hear(self, windows: Sequence[Window]) -> list[Segment]:
-        """What is said in some windows; what an answer left over is listened to again."""
+        """What is said in some windows; what an answer left out is listened to again."""
         codes = self._languages(windows)
         said: list[list[Segment]] = [[] for _ in windows]
         nobody = set[int]()
@@ -119,14 +119,20 @@ class Channel:
             rest: list[tuple[int, Window]] = []
             for (index, window), (answer, doubt) in zip(todo, answers, strict=True):
                 pieces, end = _whole(answer, self._options.ask.max_tokens)
+                if doubt == "low confidence" and len(window.spans) > 1:
+                    rest += [(index, alone) for alone in window.alone()]
+                    continue
                 said[index] += (believed := self._believed(window, answer, pieces, doubt, codes[index]))
                 nobody |= {index} if doubt == "no speech" and not said[index] else set()
                 begin = window.t0 + end
                 if believed and end >= 1.0 and window.speech(begin) >= (LEFT_OVER if pieces is answer.pieces else 0.5):
                     rest.append((index, window.rest(begin)))
+                elif believed:
+                    times = [(segment.t0, segment.t1) for segment in believed]
+                    rest += [(index, alone) for alone in window.alone() if not overlaps(alone.spans[0], times)]
             todo = rest
         self.spans += [span for index, one in enumerate(windows) if index not in nobody for span in one.spans]
-        return self._in_order(said)
+        return self._in_order([_snapped(one, window) for one, window in zip(said, windows, strict=True)])
 
     def _languages(self, windows: Sequence[Window]) -> list[str | None]:
         if self._options.ask.language or not self._engine.languages:
@@ -217,6 +223,18 @@ def _whole(answer: Decoded, most: int) -> tuple[Sequence[Piece], float]:
     if len(pieces) > 1 and len(answer.tokens) >= most:
         pieces = pieces[:-1]
     return pieces, max((piece.t1 for piece in pieces), default=0.0)
+
+
+def _snapped(segments: Sequence[Segment], window: Window) -> list[Segment]:
+    """In order, and from where the speech begins to where it ends: an engine's times are coarser than a detector's."""
+    found = sorted(segments, key=lambda one: one.t0)
+    for begin, end in window.spans:
+        inside = [at for at, one in enumerate(found) if one.t0 < end and one.t1 > begin]
+        if inside and 0 < found[inside[0]].t0 - begin < LEFT_OVER:
+            found[inside[0]] = replace(found[inside[0]], t0=round(begin, 3))
+        if inside and 0 < end - found[inside[-1]].t1 < LEFT_OVER:
+            found[inside[-1]] = replace(found[inside[-1]], t1=round(end, 3))
+    return found
 
 
 def union(spans: Sequence[tuple[float, float]]) -> float:

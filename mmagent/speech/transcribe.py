@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PIPELINE = 2
+PIPELINE = 3
 """Grows when the same answers of an engine become another text."""
 SPEAKERS = ("left", "right")
 """Who speaks on the channels of a recording with two."""

@@ -47,11 +47,25 @@ class Window:
         """The time itself where somebody speaks, else the nearest one."""
         return min((min(max(t, begin), end) for begin, end in self.spans), key=lambda near: abs(near - t))
 
+    def alone(self) -> list[Window]:
+        """Its spans, each in a window of its own; none where there is only one."""
+        if len(self.spans) < 2:
+            return []
+        places = [
+            (begin, end, round((begin - self.t0) * RATE), round((end - self.t0) * RATE)) for begin, end in self.spans
+        ]
+        return [Window(begin, self.samples[first:last], ((begin, end),)) for begin, end, first, last in places]
+
     def rest(self, t: float) -> Window:
         """What is left of it from a time of the recording on, at which or after which there is speech."""
         spans = tuple((max(begin, t), end) for begin, end in self.spans if end > t)
         begin = spans[0][0]
         return Window(begin, self.samples[round((begin - self.t0) * RATE) :], spans)
+
+
+def overlaps(span: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
+    """Whether any of the others has a time in common with it."""
+    return any(begin < span[1] and end > span[0] for begin, end in others)
 
 
 def windows_of(spans: Iterable[Span], longest: float) -> Iterator[Window]:

@@ -1,4 +1,4 @@
-"""What each command of the conversation does: `do_NAME` for every name in `commands`. It knows the app's parts.
+"""What each command does: `do_NAME` for every name in `commands`, gathered here. It knows the app's parts.
 
 A function that returns a coroutine takes its time; what goes wrong in it is told in the conversation.
 """
@@ -17,7 +17,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mmagent.errors import InputError, NotFound
 from mmagent.tui import clipboard
-from mmagent.tui.composer import Staged, Submitted
+from mmagent.tui.composer import Staged
+from mmagent.tui.conversation import (
+    ask,
+    do_delete,
+    do_export,
+    do_fork,
+    do_new,
+    do_rename,
+    do_resume,
+    do_retry,
+    do_rewind,
+    do_sessions,
+    load,
+    stop_turn,
+)
 from mmagent.tui.panels import (
     do_help,
     do_knowledge,
@@ -28,129 +42,16 @@ from mmagent.tui.panels import (
     open_citation,
     show_picture,
 )
-from mmagent.tui.pickers import Question as YesNo
-from mmagent.tui.pickers import Word
-from mmagent.tui.story import Answer, Question, Story
+from mmagent.tui.story import Answer
 
 if TYPE_CHECKING:
-    from mmagent.content import Media
-    from mmagent.session import Session
     from mmagent.tui.app import ChatApp
 
 Act: TypeAlias = "Coroutine[Any, Any, None] | None"
 
-__all__ = ["ask", "do_help", "do_knowledge", "do_model", "do_settings", "do_theme", "do_tools", "load", "open_citation",
-           "show_picture", "stage", "switch"]  # fmt: skip
-
-
-async def load(app: ChatApp, name: str | None = None, **changes: Any) -> None:
-    """Make the agent anew, in the background, and show the conversation of that name.
-
-    Args:
-        app: The app.
-        name: A conversation to go on with; None: the one that there is.
-        changes: Choices that are other than before.
-    """
-    figures = app.status.figures
-    name = name or app.wanted
-    figures.working, figures.model = "loading", figures.model if app.agent else "loading …"
-    app.status.show()
-
-    def make() -> tuple[Any, Session | None]:
-        from mmagent.session import Session
-
-        session = app.session
-        if name is not None:
-            session = Session.open(name)
-        agent = app.make(session=session, approve=app.turns.approve, say=app.say, **app.changes, **changes)
-        if hasattr(agent.model, "load"):
-            agent.model.load()
-        return agent, session
-
-    try:
-        before, (agent, session) = app.agent, await app.background.call(make)
-    finally:
-        figures.working = ""
-        if app.agent is None:
-            figures.model = "no model"
-        app.status.show()
-    if before is not None:
-        before.close()
-    app.changes |= changes
-    app.agent = agent
-    figures.model, figures.context = agent.model.name, agent.model.capabilities.context_length
-    figures.approvals = "asks" if agent.policy.rules else ""
-    figures.device = await app.background.call(_device, agent.model)
-    if name is not None:
-        app.wanted = None
-        await switch(app, session)
-    app.status.show()
-    app.next()
-
-
-async def switch(app: ChatApp, session: Session | None) -> None:
-    """Show another conversation; None is a new one, which gets its name with its first question."""
-    from mmagent.session import Session
-
-    app.do_stop()
-    await app.turns.stopped()
-    before, app.session = app.session, session
-    agent = app.need_agent()
-    agent.session = session or Session.memory()
-    story = Story()
-    unfinished = False
-    if session is not None:
-
-        def read() -> tuple[Story, bool]:
-            assert session is not None
-            entries = session.journal.read(session.id) if session.id else ()
-            return Story.told(entries), session.refresh().unfinished
-
-        story, unfinished = await app.background.call(read)
-    if before is not None and before is not session:
-        before.close()
-    await app.transcript.open(story)
-    app.composer.remember([one.text for one in story.items if isinstance(one, Question)])
-    app.status.figures.session = session.name if session else "new"
-    app.status.figures.used = 0
-    app.status.show()
-    if unfinished:
-        await app.tell(
-            "the last turn has no answer yet; /resume goes on with it, a new question gives it up", "warning"
-        )
-
-
-async def ask(app: ChatApp, message: Submitted) -> None:
-    """Ask a question; the first one gives the conversation its name."""
-    app.asking = True
-    try:
-        await _ask(app, message)
-    except BaseException:
-        app.composer.write(message.text)  # it can be corrected and sent again
-        for staged in message.staged:
-            app.stage(staged)
-        raise
-    finally:
-        app.asking = False
-
-
-async def _ask(app: ChatApp, message: Submitted) -> None:
-    from mmagent.cli.turn import attached
-    from mmagent.session.session import Session, open_journal
-    from mmagent.tui.sessions import new_name
-
-    agent = app.need_agent()
-    if app.session is None:
-
-        def opened() -> Session:
-            journal = open_journal()
-            return Session(new_name(message.text or message.staged[0].name, journal), journal)
-
-        app.session = agent.session = await app.background.call(opened)
-        app.status.figures.session = app.session.name
-    media = await app.background.call(attached, [one.path for one in message.staged])
-    content: list[str | Media] = [*([message.text] if message.text else []), *media]
-    app.begin(content, message.text)
+__all__ = ["ask", "do_delete", "do_export", "do_fork", "do_help", "do_knowledge", "do_model", "do_new", "do_rename",
+           "do_resume", "do_retry", "do_rewind", "do_sessions", "do_settings", "do_theme", "do_tools", "load",
+           "open_citation", "show_picture", "stage"]  # fmt: skip
 
 
 async def stage(app: ChatApp, path: Path) -> None:
@@ -183,135 +84,8 @@ def do_stop(app: ChatApp, argument: str) -> Act:
         app.recording_cancelled = True
         app.dictation.release()
     else:
-        app.do_stop()
+        stop_turn(app)
     return None
-
-
-def do_new(app: ChatApp, argument: str) -> Act:
-    """Another conversation."""
-    return switch(app, None)
-
-
-def do_resume(app: ChatApp, argument: str) -> Act:
-    """Go on with the last turn."""
-    if app.turns.running:
-        return app.tell("the answer is being written; Esc stops it", "error")
-    app.need_agent()
-    app.begin([], None)
-    return None
-
-
-async def do_sessions(app: ChatApp, argument: str) -> None:
-    """The list of conversations; what is chosen there is done."""
-    from mmagent.tui.sessions import SessionPicker, existing, rows
-
-    found = await app.background.call(rows)
-    said = await app.push_screen_wait(SessionPicker(found, app.background))
-    if said is None:
-        return
-    what, _, name = said.partition(" ")
-    current = app.session is not None and app.session.name == name
-    if what == "resume":
-        app.need_agent()
-        await switch(app, await app.background.call(existing, name))
-    elif current:
-        await _THIS[what](app, "")
-    else:
-        session = await app.background.call(existing, name)
-        try:
-            await _to_another(app, what, session)
-        finally:
-            session.close()
-        await do_sessions(app, "")
-
-
-async def _to_another(app: ChatApp, what: str, session: Session) -> None:
-    """Rename, fork, export or delete a conversation that is not on the screen."""
-    from mmagent.tui import sessions
-
-    if what == "rename":
-        if name := await app.push_screen_wait(Word(f"another name for {session.name}", session.name)):
-            await app.background.call(session.rename, name)
-    elif what == "fork":
-        copy = await app.background.call(session.fork)
-        app.notify(f"{copy.name} is a copy of {session.name}", markup=False)
-    elif what == "export":
-        path = await app.background.call(sessions.export, session, "")
-        app.notify(f"it is in {path}", markup=False)
-    elif await app.push_screen_wait(
-        YesNo(f"delete {session.name}? What was said in it and its pictures are gone then.")
-    ):
-        await app.background.call(_forget, session)
-
-
-async def do_rename(app: ChatApp, argument: str) -> None:
-    """Give this conversation a name."""
-    session = _named(app)
-    name = argument or await app.push_screen_wait(Word("a name for this conversation", session.name))
-    if name:
-        await app.background.call(session.rename, name)
-        app.status.figures.session = session.name
-        app.status.show()
-
-
-async def do_fork(app: ChatApp, argument: str) -> None:
-    """Go on in a copy."""
-    session = _named(app)
-    copy = await app.background.call(session.fork, argument or None)
-    name = session.name
-    from mmagent.tui.sessions import existing
-
-    await switch(app, await app.background.call(existing, copy.name))
-    await app.tell(f"this is a copy of {name}, which stays as it is")
-
-
-async def do_export(app: ChatApp, argument: str) -> None:
-    """Write this conversation to a file."""
-    from mmagent.tui import sessions
-
-    path = await app.background.call(sessions.export, _named(app), argument)
-    await app.tell(f"the conversation is in {path}")
-
-
-async def do_delete(app: ChatApp, argument: str) -> None:
-    """Delete this conversation."""
-    session = _named(app)
-    if await app.push_screen_wait(YesNo(f"delete {session.name}? What was said in it and its pictures are gone then.")):
-        app.do_stop()
-        await app.turns.stopped()
-        await app.background.call(_forget, session)
-        await switch(app, None)
-
-
-async def do_rewind(app: ChatApp, argument: str) -> None:
-    """Take back the last turns; their first question comes back into the composer, to be edited."""
-    session = _named(app)
-    if argument and not argument.isdecimal():
-        raise InputError(f"/rewind takes a number of turns, not {argument}")
-    app.do_stop()
-    await app.turns.stopped()
-    question = await app.background.call(session.rewind, int(argument or 1))
-    await switch_again(app)
-    app.composer.write(question.text)
-    for block in question.media:
-        path = app.need_agent().blobs.path(block["file_id"])
-        app.stage(Staged(path, str(block.get("extras", {}).get("name", path.name[:12]))))
-
-
-async def do_retry(app: ChatApp, argument: str) -> None:
-    """Take the last turn back and ask it again."""
-    await do_rewind(app, "")
-    text, staged = app.composer.text, tuple(app.composer.staged)
-    app.composer.write("")
-    app.composer.unstage_all()
-    await ask(app, Submitted(text, staged))
-
-
-async def switch_again(app: ChatApp) -> None:
-    """Read the conversation anew."""
-    from mmagent.tui.sessions import existing
-
-    await switch(app, await app.background.call(existing, _named(app).name))
 
 
 def do_attach(app: ChatApp, argument: str) -> Act:
@@ -343,24 +117,20 @@ async def do_record(app: ChatApp, argument: str) -> None:
     if figures.recording:
         app.dictation.release()
         return
-    app.hush()
+    app.aloud.hush()
     before = app.composer.lines.text
     glue = " " if before and not before.endswith((" ", "\n")) else ""
     app.recording_cancelled = False
 
-    def heard(text: str) -> None:
-        app.in_loop(lambda: app.composer.write(f"{before}{glue}{text}"))
+    def write(text: str) -> None:
+        app.composer.write(f"{before}{glue}{text}" if text else before)
 
     figures.recording, figures.working = True, "listening"
     meter = app.set_interval(0.1, lambda: _meter(app))
     try:
-        text = await app.background.run(app.dictation.listen(heard))
-        if app.recording_cancelled:
-            app.composer.write(before)
-        elif text:
-            app.composer.write(f"{before}{glue}{text}")
-        else:
-            app.composer.write(before)
+        text = await app.background.run(app.dictation.listen(lambda text: app.in_loop(lambda: write(text))))
+        write("" if app.recording_cancelled else text)
+        if not text and not app.recording_cancelled:
             await app.tell("nothing was understood; speak nearer to the microphone, or type")
     finally:
         meter.stop()
@@ -376,9 +146,9 @@ def do_aloud(app: ChatApp, argument: str) -> Act:
     app.status.show()
     last = next((one for one in reversed(app.story.items) if isinstance(one, Answer)), None)
     if on and last is not None:
-        app.read_aloud(last.text)
+        app.aloud.begin(app.background, last.text, app.say)
     elif not on:
-        app.hush()
+        app.aloud.hush()
     return None
 
 
@@ -436,32 +206,6 @@ def do_quit(app: ChatApp, argument: str) -> Act:
     return None
 
 
-def _named(app: ChatApp) -> Session:
-    if app.session is None:
-        raise InputError("this conversation has nothing in it yet; ask something first")
-    return app.session
-
-
 def _meter(app: ChatApp) -> None:
     app.status.figures.level = app.dictation.level
     app.status.show()
-
-
-def _forget(session: Session) -> None:
-    from mmagent.cli.sessions import forget
-    from mmagent.paths import sessions_path
-    from mmagent.session.session import journal_exists, open_journal
-
-    usual = open_journal(sessions_path()) if journal_exists(sessions_path()) else None
-    try:
-        forget([session], [session.journal, *([usual] if usual else [])])
-    finally:
-        if usual is not None:
-            usual.close()
-
-
-def _device(model: Any) -> str:
-    return str(model.engine().loaded.device) if hasattr(model, "engine") else ""
-
-
-_THIS = {"rename": do_rename, "fork": do_fork, "export": do_export, "delete": do_delete}

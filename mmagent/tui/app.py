@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -23,7 +22,7 @@ from textual.widgets import Footer, Markdown
 from mmagent.cli.outcome import BUG
 from mmagent.cli.printable import printable
 from mmagent.errors import InputError, MMAgentError
-from mmagent.events import ApprovalRequested, Event, TextDelta, ToolCalled, TurnFinished
+from mmagent.events import ApprovalRequested
 from mmagent.tui import acts, commands
 from mmagent.tui.approval import ApprovalBar
 from mmagent.tui.background import Background
@@ -31,7 +30,7 @@ from mmagent.tui.composer import Commanded, Complaint, Composer, Stage, Staged, 
 from mmagent.tui.preferences import Preferences
 from mmagent.tui.preferences import write as keep
 from mmagent.tui.status import StatusLine
-from mmagent.tui.story import Answer, Item, Question, Story
+from mmagent.tui.story import Answer, Item, Story
 from mmagent.tui.transcript import Transcript
 from mmagent.tui.turns import Decide, Over, Turns, told_of
 from mmagent.tui.views import OpenCitation, ShowPicture
@@ -121,7 +120,6 @@ class ChatApp(App[None]):
         self.recording_cancelled = False
         self._woken = self._interrupted = False
         self._flushing = asyncio.Lock()
-        self._speaking: Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def compose(self) -> ComposeResult:
@@ -152,8 +150,7 @@ class ChatApp(App[None]):
     async def on_unmount(self) -> None:
         """Stop what still runs; what was said is in the journal."""
         self.turns.stop()
-        if self._speaking is not None:
-            self._speaking.cancel()
+        self.aloud.hush()
         await asyncio.to_thread(self.background.close)
         if self.agent is not None:
             self.agent.close()
@@ -288,48 +285,13 @@ class ChatApp(App[None]):
     def begin(self, content: list[str | Media], question: str | None) -> None:
         """Ask the agent; without a question, go on with the last turn."""
         assert self.agent is not None
-        self.hush()
+        self.aloud.hush()
         if question is not None:
             self.work(self.transcript.update([self.story.asked(question)]))
         self.status.figures.working = "thinking"
         self.status.show()
         self.turns.begin(self.agent, content, resume=question is None)
         self.work(self.transcript.follow())
-
-    def do_stop(self) -> None:
-        """Stop the answer; what is there stays, and what waited comes back into the composer."""
-        self.hush()
-        if not self.turns.running:
-            return
-        self.turns.stop()
-        self.approval.forget()
-        self.status.figures.working = ""
-        self.work(self.transcript.update(self.story.stop()))
-        if self.queue:
-            self.composer.write("\n".join(one.text for one in self.queue))
-            for one in self.queue:
-                for staged in one.staged:
-                    self.stage(staged)
-            self.queue.clear()
-            self.status.figures.queued = 0
-        self.status.show()
-
-    def hush(self) -> None:
-        """Stop reading aloud."""
-        if self._speaking is not None:
-            self._speaking.cancel()
-            self._speaking = None
-
-    def read_aloud(self, text: str) -> None:
-        """Say a text, in the background."""
-        self.hush()
-        speaking = self._speaking = self.background.submit(self.aloud.say(text))
-
-        def failed(done: Future[None]) -> None:
-            if not done.cancelled() and isinstance(error := done.exception(), MMAgentError):
-                self.say(str(error))
-
-        speaking.add_done_callback(failed)
 
     async def flush(self) -> None:
         """Show what has happened since the last time."""
@@ -344,7 +306,7 @@ class ChatApp(App[None]):
                 await self._over(one, changed)
             else:
                 changed += self.story.apply(one)
-                self._figure(one)
+                self.status.follow(one)
         await self.transcript.update(changed)
         self.status.show()
 
@@ -357,7 +319,7 @@ class ChatApp(App[None]):
             changed.append(self.story.note(over.error, "error"))
         last = self.story.items[-1] if self.story.items else None
         if self.preferences.aloud and isinstance(last, Answer):
-            self.read_aloud(last.text)
+            self.aloud.begin(self.background, last.text, self.say)
         if not self.app_focus:
             self.bell()
         self.next()
@@ -369,17 +331,6 @@ class ChatApp(App[None]):
             waiting = self.queue.pop(0)
             self.status.figures.queued = len(self.queue)
             self.work(acts.ask(self, waiting))
-
-    def _figure(self, event: Event) -> None:
-        figures = self.status.figures
-        if isinstance(event, TextDelta):
-            figures.working = "writing"
-        elif isinstance(event, ToolCalled):
-            figures.working = event.name
-        elif isinstance(event, TurnFinished):
-            usage = event.usage
-            figures.used = (usage.prompt_tokens + usage.completion_tokens) // max(1, event.steps)
-            figures.speed = usage.completion_tokens / event.seconds if event.seconds else None
 
     def _approval(self, request: ApprovalRequested, decide: Decide) -> None:
         def ask() -> None:
@@ -425,10 +376,6 @@ class ChatApp(App[None]):
         if event.href.startswith(("https://", "http://")):
             self.open_url(event.href)
         self.notify(printable(event.href), title="link", markup=False)
-
-    def last_question(self) -> Question | None:
-        """What the user said last."""
-        return next((one for one in reversed(self.story.items) if isinstance(one, Question)), None)
 
     def need_agent(self) -> Agent:
         """The agent, once it is there.

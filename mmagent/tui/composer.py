@@ -5,13 +5,10 @@ It knows text and paths, and no model; it says what was meant by messages.
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import unquote, urlparse
 
 from rich.text import Text
 from textual import events
@@ -24,6 +21,7 @@ from textual.widgets.option_list import Option
 from mmagent.cli.printable import printable
 from mmagent.content import Image, Media
 from mmagent.tui.commands import completions
+from mmagent.tui.paths import MOST_COMPLETIONS, pasted_path, paths
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -34,9 +32,6 @@ LONG_LINES, LONG_CHARACTERS = 12, 1200
 """A paste of more becomes a chip."""
 LONGEST_PASTE = 1_000_000
 """Characters; a longer one is refused."""
-MOST_COMPLETIONS = 8
-_MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".wav", ".mp3", ".ogg", ".opus", ".flac",
-          ".m4a", ".mp4", ".mov", ".mkv", ".webm")  # fmt: skip
 _PASTED = re.compile(r"\[pasted text #(\d+), [\d,]+ lines\]")
 
 
@@ -365,44 +360,3 @@ class Chip(Static):
     def on_click(self) -> None:
         """Take it away."""
         self.query_ancestor(Composer).unstage(self._staged)
-
-
-def pasted_path(text: str) -> Path | None:
-    """The file that a paste names, as terminals write what is dropped on them: quoted, escaped or as an address.
-
-    A path to a picture or recording that is not here counts too: the complaint about it is more help than the text.
-    """
-    text = text.strip()
-    if not text or "\n" in text or len(text) > 4096:
-        return None
-    if text.startswith("file://"):
-        text = unquote(urlparse(text).path)
-    else:
-        try:
-            parts = shlex.split(text)
-        except ValueError:
-            parts = [text]
-        text = text if os.path.exists(text) else parts[0] if len(parts) == 1 else ""
-    if not text.startswith(("/", "~/", "./", "../")) and not re.match(r"[A-Za-z]:\\", text):
-        return None
-    path = Path(text).expanduser()
-    return path if path.suffix.lower() in _MEDIA or path.is_file() else None
-
-
-def paths(word: str) -> list[str]:
-    """What a path that begins so may become; folders end with a slash."""
-    folder, _, name = word.rpartition("/")
-    root = Path(f"{folder}/" if folder or word.startswith("/") else ".").expanduser()
-    found = []
-    try:
-        with os.scandir(root) as entries:
-            for entry in entries:
-                if name.lower() in entry.name.lower() and (name.startswith(".") or not entry.name.startswith(".")):
-                    shown = f"{folder}/{entry.name}" if folder or word.startswith("/") else entry.name
-                    begins = entry.name.lower().startswith(name.lower())
-                    found.append((not begins, shown + ("/" if entry.is_dir() else "")))
-                if len(found) > 500:
-                    break
-    except OSError:
-        return []
-    return [shown for _, shown in sorted(found)][:MOST_COMPLETIONS]

@@ -13,6 +13,7 @@ from textual.widgets import Markdown, Static
 from mmagent.cli.printable import printable
 from mmagent.errors import InputError
 from mmagent.tui import commands
+from mmagent.tui.conversation import load, stop_turn
 from mmagent.tui.pickers import Choice, Picker, Reader
 from mmagent.tui.pictures import Picture
 
@@ -45,8 +46,6 @@ def do_help(app: ChatApp, argument: str) -> None:
 
 async def do_model(app: ChatApp, argument: str) -> None:
     """Choose another model; the conversation goes on with it."""
-    from mmagent.tui.acts import load
-
     name: str | None = argument
     if not name:
         from mmagent.engine.catalogue import installed
@@ -65,18 +64,16 @@ async def do_model(app: ChatApp, argument: str) -> None:
             Picker("models on this machine   others: /model NAME", choices, app.status.figures.model)
         )
     if name:
-        app.do_stop()
+        stop_turn(app)
         await load(app, model=name)
         await app.tell(f"{app.need_agent().model.name} answers from now on")
 
 
 async def do_knowledge(app: ChatApp, argument: str) -> None:
     """What is indexed; with a folder, answer from that."""
-    from mmagent.tui.acts import load
-
     if argument:
         folder = Path(argument.strip("'\"")).expanduser()
-        app.do_stop()
+        stop_turn(app)
         await app.background.call(_index, app, folder)
         await load(app, knowledge=folder)
         await app.tell(f"answers come from {folder} now, with sources")

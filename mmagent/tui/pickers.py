@@ -36,6 +36,7 @@ class Picker(ModalScreen[str | None]):
         choices: What there is.
         chosen: The one that is marked at first.
         previewed: Is told which one is marked, as it moves.
+        hint: What stands where nothing is typed yet.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back")]
@@ -46,16 +47,18 @@ class Picker(ModalScreen[str | None]):
         choices: Sequence[Choice],
         chosen: str = "",
         previewed: Callable[[str], None] | None = None,
+        hint: str = "type to narrow the list",
     ) -> None:
         super().__init__()
-        self._title, self._all, self._chosen, self._previewed = title, list(choices), chosen, previewed
+        self._title, self._all, self._chosen = title, list(choices), chosen
+        self._previewed, self._hint = previewed, hint
         self._shown: list[Choice] = []
 
     def compose(self) -> ComposeResult:
         """The list and what narrows it."""
         with Vertical(classes="window"):
             yield Static(Text(self._title, style="bold"))
-            yield Input(placeholder="type to narrow the list")
+            yield Input(placeholder=self._hint)
             yield OptionList(markup=False)
 
     def on_mount(self) -> None:
@@ -66,14 +69,12 @@ class Picker(ModalScreen[str | None]):
             self.query_one(OptionList).highlighted = ids.index(self._chosen)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Those that have all its words."""
-        self._narrow(event.value)
+        """Show those that it may be."""
+        self.typed(event.value)
 
     def on_input_submitted(self) -> None:
         """The one that is marked."""
-        marked = self.query_one(OptionList).highlighted
-        if marked is not None:
-            self.dismiss(self._shown[marked].id)
+        self.choose()
 
     def on_key(self, event: object) -> None:
         """Up and down move in the list from the words, too."""
@@ -83,12 +84,22 @@ class Picker(ModalScreen[str | None]):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """That one."""
-        self.dismiss(self._shown[event.option_index].id)
+        event.stop()
+        self.choose()
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Show what it would be."""
         if self._previewed is not None and event.option_index < len(self._shown):
             self._previewed(self._shown[event.option_index].id)
+
+    def typed(self, words: str) -> None:
+        """Show those that have all these words."""
+        self._narrow(words)
+
+    def choose(self) -> None:
+        """Take the one that is marked."""
+        if self.marked is not None:
+            self.dismiss(self.marked.id)
 
     def action_leave(self) -> None:
         """Choose nothing."""

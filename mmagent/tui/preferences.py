@@ -45,6 +45,8 @@ def read(folder: Path) -> Preferences:
         return Preferences()
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); correct or remove it") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text; correct or remove it") from error
     try:
         found = Preferences.model_validate_json(text)
     except ValidationError as error:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.widgets import Input, OptionList
 
 from mmagent.cli.sessions import last_question, written
 from mmagent.errors import InputError, MMAgentError, NotFound
@@ -119,27 +118,21 @@ class SessionPicker(Picker):
     ]
 
     def __init__(self, found: Iterable[Choice], background: Background) -> None:
-        super().__init__("conversations   Enter goes on · F2 renames · F3 forks · F4 exports · F8 deletes", list(found))
+        super().__init__(
+            "conversations   Enter goes on · F2 renames · F3 forks · F4 exports · F8 deletes",
+            list(found),
+            hint="search in everything that was said",
+        )
         self._background = background
         self._searching = False
 
-    def on_mount(self) -> None:
-        """What was said is searched, too."""
-        super().on_mount()
-        self.query_one(Input).placeholder = "search in everything that was said"
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Search."""
+    def typed(self, words: str) -> None:
+        """Show those in which it was said."""
         self._searching = True
-        self.run_worker(self._search(event.value), exclusive=True, group="search")
+        self.run_worker(self._search(words), exclusive=True, group="search")
 
-    def on_input_submitted(self) -> None:
+    def choose(self) -> None:
         """Go on with it."""
-        self.action_say("resume")
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Go on with it."""
-        event.stop()
         self.action_say("resume")
 
     def action_say(self, what: str) -> None:

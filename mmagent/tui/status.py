@@ -8,6 +8,7 @@ from rich.text import Text
 from textual.widgets import Static
 
 from mmagent.cli.printable import printable
+from mmagent.events import Event, TextDelta, ToolCalled, TurnFinished
 
 _METER = " ▁▂▃▄▅▆▇█"
 
@@ -67,6 +68,18 @@ class StatusLine(Static):
             parts.append(f"{one.queued} queued")
         text.append(printable(" · ".join(parts)), "dim")
         self.update(text)
+
+    def follow(self, event: Event) -> None:
+        """Take the figures of a turn's event; `show` draws them."""
+        figures = self.figures
+        if isinstance(event, TextDelta):
+            figures.working = "writing"
+        elif isinstance(event, ToolCalled):
+            figures.working = event.name
+        elif isinstance(event, TurnFinished):
+            usage = event.usage
+            figures.used = (usage.prompt_tokens + usage.completion_tokens) // max(1, event.steps)
+            figures.speed = usage.completion_tokens / event.seconds if event.seconds else None
 
     def on_resize(self) -> None:
         """There is more or less room."""

@@ -143,8 +143,7 @@ class Transcript(VerticalScroll, can_focus=True):
 
     async def _forget_first(self, count: int) -> None:
         self.first += count
-        for view in list(self.query_children(ItemView))[:count]:
-            await view.remove()
+        await self.remove_children(list(self.query_children(ItemView))[:count])
 
     async def _earlier(self) -> None:
         """Show items before the first, and forget as many of the last."""
@@ -154,8 +153,7 @@ class Transcript(VerticalScroll, can_focus=True):
             new = self.story.items[self.first - count : self.first]
             self.first -= count
             await self.mount_all([view_of(one, self.results, thoughts=self.thoughts) for one in new], before=views[0])
-            for view in views[max(0, MOST - count) :]:
-                await view.remove()
+            await self.remove_children(views[max(0, MOST - count) :])
             self.last = min(self.last, self.first + MOST)
             self._edges()
             self._keep(views[0])

@@ -6,8 +6,11 @@ The engine is loaded when somebody first speaks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import aclosing
 from typing import TYPE_CHECKING
+
+from mmagent.errors import MMAgentError
 
 if TYPE_CHECKING:
     from mmagent.speech.engines import Engine
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from mmagent.speech.record import Recorder
     from mmagent.speech.speak import Voice
     from mmagent.speech.turn import Detector
+    from mmagent.tui.background import Background
 
 
 class Dictation:
@@ -94,10 +98,34 @@ class Dictation:
 
 
 class Aloud:
-    """Reads answers aloud, one after the other. `say` runs in the background's loop; cancelling it stops the sound."""
+    """Reads answers aloud, one at a time."""
 
     def __init__(self, voice: Voice | None = None, player: Player | None = None) -> None:
         self._voice, self._player = voice, player
+        self._reading: Future[None] | None = None
+
+    def begin(self, background: Background, text: str, failed: Callable[[str], None]) -> None:
+        """Read a text in the background, and no longer what is being read.
+
+        Args:
+            background: Where.
+            text: What.
+            failed: Is told there why it cannot be heard.
+        """
+        self.hush()
+        reading = self._reading = background.submit(self.say(text))
+
+        def ended(done: Future[None]) -> None:
+            if not done.cancelled() and isinstance(error := done.exception(), MMAgentError):
+                failed(str(error))
+
+        reading.add_done_callback(ended)
+
+    def hush(self) -> None:
+        """Stop the sound."""
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     async def say(self, text: str) -> None:
         """Read a text.

@@ -355,7 +355,10 @@ class Library:
 
     def get(self, uri: str) -> list[Hit]:
         self.asked.append(uri)
-        return [Hit("1", TEXT, "Returns", uri, 0, len(TEXT), 1.0), Hit("2", "More [b]of[/b] it.", "More", uri, 0, 9, 1.0)]
+        return [
+            Hit("1", TEXT, "Returns", uri, 0, len(TEXT), 1.0),
+            Hit("2", "More [b]of[/b] it.", "More", uri, 0, 9, 1.0),
+        ]
 
 
 async def test_a_citation_opens_its_source_with_the_quote_marked() -> None:
@@ -453,7 +456,7 @@ def test_preferences_that_cannot_be_used_are_refused_with_the_place(text: str, w
 
 def test_preferences_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "terminal.json").write_bytes(b"\xff\xfe{")
-    with pytest.raises(ConfigurationError, match="terminal.json"):
+    with pytest.raises(ConfigurationError, match=r"terminal\.json"):
         read(tmp_path)
 
 
@@ -547,5 +550,3 @@ async def test_a_bell_rings_only_for_those_who_look_elsewhere(monkeypatch: pytes
         assert rings == [1]
         await asyncio.sleep(0)
         app.app_focus = True
-
-

@@ -18,6 +18,7 @@ from mmagent.events import ApprovalRequested
 from mmagent.testing import ScriptedModel, call
 from mmagent.tui.app import ChatApp
 from mmagent.tui.approval import GRACE, IDLE, always
+from mmagent.tui.conversation import stop_turn
 from mmagent.tui.story import Call
 from tests.tui.driving import idle, maker, running, screen_text, send, shown, until
 
@@ -303,7 +304,7 @@ async def test_stopping_takes_the_question_away(erase: Any, done: list[str]) -> 
     app, _ = asking(call("erase", path="x"), "Done.", erase=erase)
     async with running(app) as pilot:
         await until_asked(app, pilot)
-        app.do_stop()
+        stop_turn(app)
         await until(lambda: idle(app) and not app.approval.asking)
         await pilot.pause()
         assert not done and not app.approval.display

@@ -15,7 +15,8 @@ from textual import events
 from mmagent.testing import ScriptedModel
 from mmagent.tui import composer as module
 from mmagent.tui.app import ChatApp
-from mmagent.tui.composer import LONGEST_PASTE, pasted_path, paths
+from mmagent.tui.composer import LONGEST_PASTE
+from mmagent.tui.paths import pasted_path, paths
 from mmagent.tui.story import Question
 from tests.tui.driving import answers, asked, idle, maker, notes, running, screen_text, send, shown, until
 
@@ -375,7 +376,7 @@ async def test_messages_before_the_model_is_there_are_asked_once_it_is() -> None
 
 
 async def test_two_messages_at_once_are_two_turns_of_one_conversation() -> None:
-    app, model = scripted("A.", "B.")
+    app, _ = scripted("A.", "B.")
     async with running(app):
         for text in ("a?", "b?"):
             app.composer.post_message(module.Submitted(text, ()))

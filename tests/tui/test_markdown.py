@@ -91,7 +91,7 @@ async def test_however_it_ends_all_of_it_is_there_with_its_colours(way: str) -> 
         await happen(app, [piece("the very end")])
         if way == "stop":
             app.turns._future = app.background.submit(_nothing())
-            app.do_stop()
+            app.do("stop", "")
         else:
             await happen(app, WAYS[way])
         await shown(app, "the very end", "return a")
@@ -103,8 +103,8 @@ async def _nothing() -> None:
 
 
 async def test_the_same_text_in_any_pieces_looks_the_same() -> None:
-    whole = "# Title\n\nA *b* **c** `d`\n\n- one\n- two\n  - three\n\n1. x\n2. y\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> q\n\n"
-    whole += "```py\nx = 1\n```\n\nA [link](https://a.org) and the end\n"
+    whole = "# Title\n\nA *b* **c** `d`\n\n- one\n- two\n  - three\n\n1. x\n2. y\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> q\n"
+    whole += "\n```py\nx = 1\n```\n\nA [link](https://a.org) and the end\n"
     seen = []
     for size in (len(whole), 1, 7):
         app = ChatApp(maker())
@@ -136,17 +136,14 @@ OBEYED = {"\x1b", "\x07", "\x9b", "\u202e", "\u2066"}
 class Only(App[None]):
     """A text and nothing else."""
 
-    def __init__(self, words: str) -> None:
-        super().__init__()
-        self.words = words
-
     def compose(self) -> ComposeResult:
-        yield GrowingMarkdown(self.words)
+        yield GrowingMarkdown()
 
 
 async def test_control_sequences_are_shown() -> None:
-    app: Any = Only(EVIL)
+    app: Any = Only()
     async with app.run_test(size=(120, 20)) as pilot:
+        await app.query_one(GrowingMarkdown).show(EVIL, more=True)
         await app.query_one(GrowingMarkdown).show(EVIL + EVIL, more=True)
         await pilot.pause()
         seen = screen_text(app)
@@ -171,9 +168,7 @@ async def test_nothing_of_a_conversation_is_obeyed() -> None:
             name, id = f"t{evil}", str(number)
             calls += [
                 ToolCalled(step=1, id=id, name=name, args={evil: evil}),
-                ToolFinished(
-                    step=1, id=id, name=name, content=(text(result),), data=data, error=error, seconds=0.1
-                ),
+                ToolFinished(step=1, id=id, name=name, content=(text(result),), data=data, error=error, seconds=0.1),
             ]
         for events in (calls[:4], calls[4:], [piece(evil)], [done], [Over(evil)]):
             await happen(app, events)
@@ -204,7 +199,7 @@ async def test_links_are_told_of_and_only_those_of_the_web_are_opened(monkeypatc
         story = Story()
         story.asked("?")
         await app.transcript.open(story)
-        markdown = GrowingMarkdown("x")
+        markdown = GrowingMarkdown()
         for href in ("file:///etc/passwd", "javascript:alert(1)", "https://a.org/", "[bold]x"):
             app.on_markdown_link_clicked(GrowingMarkdown.LinkClicked(markdown, href))
         await pilot.pause()

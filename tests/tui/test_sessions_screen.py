@@ -56,7 +56,13 @@ async def test_a_conversation_is_called_by_its_first_question() -> None:
 
 @pytest.mark.parametrize(
     ("question", "name"),
-    [("Où est ma lampe ?", "où-est-ma-lampe"), ("你好", "你好"), ("../../etc", "etc"), ("_x", "x"), ("a" * 99, "a" * 40)],
+    [
+        ("Où est ma lampe ?", "où-est-ma-lampe"),
+        ("你好", "你好"),
+        ("../../etc", "etc"),
+        ("_x", "x"),
+        ("a" * 99, "a" * 40),
+    ],
 )
 def test_names_from_questions_can_always_be_used(question: str, name: str) -> None:
     journal = open_journal()

@@ -116,7 +116,7 @@ async def results(app: ChatApp, pilot: Pilot[None]) -> None:
     rows = [{"id": "A-1", "price": 3, "what": "lamp"}, {"id": "B-2", "price": 4.5, "what": "mug"}]
     events = [
         *called(1, "orders", data=rows),
-        *called(2, "order", words='{"id": "A-1", "lines": [1, 2]}', id="A-1"),
+        *called(2, "order", result='{"id": "A-1", "lines": [1, 2]}', id="A-1"),
         *called(
             3, "read", result="first line\nsecond [bold]line[/]\x1b[31m", path="/a/very/long/path/to/some/file.txt"
         ),

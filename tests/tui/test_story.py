@@ -1,4 +1,4 @@
-"""What there is to see of a conversation: live from events, told again from the journal, and never less than was said."""
+"""What there is to see of a conversation: live from events, told from the journal, and never less than was said."""
 
 from __future__ import annotations
 
@@ -203,7 +203,10 @@ async def test_calls_of_two_agents_do_not_mix_up_although_their_numbers_are_the_
         agent.close()
         expert.close()
     calls = [one for one in story.items if isinstance(one, Call)]
-    assert [(one.by, one.name, one.status) for one in calls] == [("", "ask_expert", "done"), ("expert", "lookup", "done")]
+    assert [(one.by, one.name, one.status) for one in calls] == [
+        ("", "ask_expert", "done"),
+        ("expert", "lookup", "done"),
+    ]
     assert "blue" in str(calls[0].content) and "inner result" in str(calls[1].content)
 
 

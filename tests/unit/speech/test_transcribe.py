@@ -147,6 +147,29 @@ def test_a_piece_that_the_limit_of_tokens_cut_off_is_heard_again() -> None:
     assert transcriber.transcribe(tone(12)).text == "whole cut off no more"
 
 
+def test_speech_that_an_answer_passes_over_is_heard_alone() -> None:
+    sound = join(tone(2), silence(2), tone(2), silence(2), tone(2))
+    transcriber, engine = hears(decoded((0, 2, "one"), (8, 10, "three")), "two")
+    said = transcriber.transcribe(sound)
+    assert said.text == "one two three" and [round(seconds) for seconds, _ in engine.heard] == [10, 2]
+    assert [round(one.t0) for one in said.segments] == [0, 4, 8]
+
+
+def test_what_is_not_believed_together_is_heard_one_by_one() -> None:
+    unsure = decoded((0, 6, "mumble"), logprob=-2)
+    transcriber, engine = hears(unsure, unsure, unsure, "one", unsure, unsure, unsure)
+    said = transcriber.transcribe(join(tone(2), silence(2), tone(2)))
+    assert said.text == "one" and [round(seconds) for seconds, _ in engine.heard] == [6, 6, 6, 2, 2, 2, 2]
+    assert [(round(one.t0), round(one.t1), one.reason) for one in said.dropped] == [(4, 6, "low confidence")]
+
+
+def test_times_of_an_engine_give_way_to_those_of_the_speech() -> None:
+    transcriber, _ = hears(decoded((0.5, 1.2, "one"), (1.2, 1.4, "two")))
+    said = transcriber.transcribe(join(silence(1), tone(2)))
+    assert [one.text for one in said.segments] == ["one", "two"]
+    assert abs(said.segments[0].t0 - 1) < EDGE and abs(said.segments[1].t1 - 3) < EDGE
+
+
 def test_words_are_within_speech_and_in_order() -> None:
     words = (Word(0.5, 1.5, "Hi", 0.9), Word(1.4, 3.1, "there", 0.8), Word(3.0, 9.0, "you", 0.7))
     engine = ScriptedEngine(Decoded((Piece(0, 5, "Hi there you", (1, 2, 3), words),), -0.1, 0.0, (1, 2, 3)))
