@@ -13,7 +13,7 @@ from mmagent.tui.app import ChatApp
 from mmagent.tui.markdown import GrowingMarkdown, PlainFence
 from mmagent.tui.story import Story
 from mmagent.tui.turns import Over
-from tests.tui.driving import happen, maker, running, screen_text, shown
+from tests.tui.driving import happen, maker, running, screen_text, shown, until
 
 CODE = "Here:\n\n```python\ndef f(a):\n    return a\n"
 
@@ -95,7 +95,8 @@ async def test_however_it_ends_all_of_it_is_there_with_its_colours(way: str) -> 
         else:
             await happen(app, WAYS[way])
         await shown(app, "the very end", "return a")
-        assert app.query_one(PlainFence).finished and colours(app.query_one(PlainFence)) > 2
+        await until(lambda: app.query_one(PlainFence).finished)
+        assert colours(app.query_one(PlainFence)) > 2
 
 
 async def _nothing() -> None:
@@ -103,7 +104,8 @@ async def _nothing() -> None:
 
 
 async def test_the_same_text_in_any_pieces_looks_the_same() -> None:
-    whole = "# Title\n\nA *b* **c** `d`\n\n- one\n- two\n  - three\n\n1. x\n2. y\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> q\n"
+    whole = "# Title\n\nA *b* **c** `d`\n\n- one\n- two\n  - three\n\n1. x\n2. y\n"
+    whole += "\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> q\n"
     whole += "\n```py\nx = 1\n```\n\nA [link](https://a.org) and the end\n"
     seen = []
     for size in (len(whole), 1, 7):

@@ -128,9 +128,13 @@ def test_a_denied_call_stays_denied_and_a_failed_one_says_why() -> None:
 
 def test_text_after_a_call_is_another_answer() -> None:
     story = told_live(
-        TextDelta(step=1, text="Let me look."), called(), outcome(), StepStarted(step=2), TextDelta(step=2, text="It is"),
+        TextDelta(step=1, text="Let me look."),
+        called(),
+        outcome(),
+        StepStarted(step=2),
+        TextDelta(step=2, text="It is"),
         finished("It is."),
-    )  # fmt: skip
+    )
     assert [one.text for one in story.items if isinstance(one, Answer)] == ["Let me look.", "It is."]
 
 
