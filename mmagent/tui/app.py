@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -45,7 +46,9 @@ if TYPE_CHECKING:
     from mmagent.session import Session
 
 FLUSH = 0.1
-"""Seconds between two looks at what has happened."""
+"""Seconds between two looks at what has happened, at least."""
+REST = 2.0
+"""Times what showing it took that the screen rests for keys before the next look."""
 
 
 class Maker(Protocol):
@@ -119,6 +122,8 @@ class ChatApp(App[None]):
         """Whether a question is on its way to the agent."""
         self.recording_cancelled = False
         self._woken = self._interrupted = False
+        self._took = 0.0
+        """Seconds from the last look until it was on the screen."""
         self._flushing = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -258,8 +263,6 @@ class ChatApp(App[None]):
 
     def on_typed(self) -> None:
         """Questions about calls wait until nobody types."""
-        import time
-
         self.approval.typed_at = time.monotonic()
 
     def on_complaint(self, event: Complaint) -> None:
@@ -300,6 +303,7 @@ class ChatApp(App[None]):
                 await self._collect()
 
     async def _collect(self) -> None:
+        began = time.monotonic()
         changed: list[Item] = []
         for one in self.turns.take():
             if isinstance(one, Over):
@@ -309,6 +313,10 @@ class ChatApp(App[None]):
                 self.status.follow(one)
         await self.transcript.update(changed)
         self.status.show()
+        self.call_after_refresh(self._shown, began)
+
+    def _shown(self, began: float) -> None:
+        self._took = time.monotonic() - began
 
     async def _over(self, over: Over, changed: list[Item]) -> None:
         figures = self.status.figures
@@ -344,7 +352,7 @@ class ChatApp(App[None]):
         """Called in the background: look into the box, but not more often than the eye can follow."""
         if not self._woken:
             self._woken = True
-            self.in_loop(lambda: self.set_timer(FLUSH, self._look))
+            self.in_loop(lambda: self.set_timer(max(FLUSH, REST * self._took), self._look))
 
     def _look(self) -> None:
         self._woken = False

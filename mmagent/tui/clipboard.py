@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 from mmagent.errors import InputError
-from mmagent.settings import settings
 
 _SECONDS = 3
 _PICTURES: tuple[tuple[str, ...], ...] = (
@@ -32,6 +31,8 @@ def read() -> bytes | str:
     Raises:
         InputError: There is neither, or no program to ask.
     """
+    from mmagent.settings import settings
+
     for command in _PICTURES:
         data = _asked(command)
         if data and data.startswith(b"\x89PNG"):

@@ -6,11 +6,16 @@ length.
 
 from __future__ import annotations
 
+from textual.app import ComposeResult
+from textual.containers import VerticalGroup
 from textual.content import Content
 from textual.widgets import Markdown
 from textual.widgets._markdown import MarkdownBlock, MarkdownFence
 
 from mmagent.cli.printable import printable
+
+BLOCKS = 12
+"""Paragraphs, lists, fences of a section, from which on another one is begun."""
 
 
 class PlainFence(MarkdownFence):
@@ -38,16 +43,44 @@ class PlainFence(MarkdownFence):
         self.set_content(self._highlighted_code)
 
 
-class GrowingMarkdown(Markdown):
-    """A text of which more may come. Control characters are shown, never obeyed; links are only told of."""
+class Section(Markdown):
+    """Some blocks of a text. Links are only told of."""
 
     def __init__(self) -> None:
-        self._given = ""
         super().__init__(open_links=False)
 
     def get_block_class(self, block_name: str) -> type[MarkdownBlock]:
         """Fences stay plain while they are open."""
         return PlainFence if block_name in ("fence", "code_block") else super().get_block_class(block_name)
+
+    def finish(self, *, more: bool) -> None:
+        """Highlight the fences that are closed: all but the last block, and that too where nothing more comes."""
+        last = self.children[-1] if self.children else None
+        for fence in self.query(PlainFence):
+            if not more or (fence is not last and last not in fence.ancestors):
+                fence.finish()
+
+    async def without_last(self) -> str:
+        """Take the last block out, and give its source."""
+        last = self.children[-1]
+        assert isinstance(last, MarkdownBlock)
+        await last.remove()
+        return "".join(self.source.splitlines(keepends=True)[last.source_range[0] :])
+
+
+class GrowingMarkdown(VerticalGroup):
+    """A text of which more may come. Control characters are shown, never obeyed.
+
+    It grows in its last section only: what stands before is laid out once, however long the text becomes.
+    """
+
+    def __init__(self) -> None:
+        self._given = ""
+        super().__init__()
+
+    def compose(self) -> ComposeResult:
+        """Nothing yet."""
+        yield Section()
 
     async def show(self, text: str, *, more: bool) -> None:
         """Show the text; where it goes on from what is there, only what is new is read.
@@ -58,18 +91,20 @@ class GrowingMarkdown(Markdown):
         """
         if more and text.endswith("\r"):  # a line's end that has come by half
             text = text[:-1]
-        if not text.startswith(self._given):
-            await self.update("")
+        if text.strip() == self._given.strip():  # a text is stripped once it is whole
+            text = self._given
+        elif not text.startswith(self._given):
+            await self.remove_children()
+            await self.mount(Section())
             self._given = ""
+        section = self.query_children(Section).last()
         if len(text) > len(self._given):
-            await self.append(printable(text[len(self._given) :]))
+            await section.append(printable(text[len(self._given) :]))
             self._given = text
-        self._finish(more=more)
-
-    def _finish(self, *, more: bool) -> None:
-        """Highlight the fences that are closed: all but the last block, and that too where nothing more comes."""
-        blocks = list(self.children)
-        last = blocks[-1] if blocks else None
-        for fence in self.query(PlainFence):
-            if not more or (fence is not last and last not in fence.ancestors):
-                fence.finish()
+        section.finish(more=more)
+        if more and len(section.children) > BLOCKS:
+            following = Section()
+            with self.app.batch_update():
+                source = await section.without_last()
+                await self.mount(following)
+                await following.append(source)

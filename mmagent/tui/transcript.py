@@ -23,8 +23,8 @@ WELCOME = Text.assemble(
     ("Esc   ", "bold"), " stops an answer\n",
     ("F1    ", "bold"), " help\n",
 )  # fmt: skip
-WINDOW = 40
-"""Items that are shown of a conversation that is opened."""
+WINDOW = 24
+"""Items that are shown of a conversation that is opened, and more where they do not fill the screen."""
 STEP = 30
 """Items that come when its edge is reached."""
 MOST = 120
@@ -72,6 +72,13 @@ class Transcript(VerticalScroll, can_focus=True):
         self._told = self.last
         self.anchor()
         self.scroll_end(animate=False)
+        self.call_after_refresh(self._fill)
+
+    def _fill(self) -> None:
+        """Show earlier items where there is room."""
+        if self.first and self.max_scroll_y <= 0 and not self._moving:
+            self._moving = True
+            self.call_next(self._earlier)
 
     async def update(self, changed: Iterable[Item]) -> None:
         """Show what is new or has changed, as far as it is in the window."""
@@ -157,6 +164,8 @@ class Transcript(VerticalScroll, can_focus=True):
             self.last = min(self.last, self.first + MOST)
             self._edges()
             self._keep(views[0])
+            if self._follows:
+                self.call_after_refresh(self._fill)
 
     async def _later(self) -> None:
         """Show items after the last, and forget as many of the first."""
@@ -172,7 +181,8 @@ class Transcript(VerticalScroll, can_focus=True):
         """A view that was in sight stays where it was, so many rows from the top."""
 
         def scroll() -> None:
-            self.scroll_to(y=max(1, seen.virtual_region.y - place), animate=False, force=True)
+            if not self._follows:
+                self.scroll_to(y=max(1, seen.virtual_region.y - place), animate=False, force=True)
             self._moving = False
 
         self.call_after_refresh(scroll)

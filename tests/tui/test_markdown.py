@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.widgets import Markdown
 
 from mmagent.content import text
 from mmagent.events import Citation, Event, TextDelta, ToolCalled, ToolFinished, TurnFailed, TurnFinished, Usage
 from mmagent.tui.app import ChatApp
-from mmagent.tui.markdown import GrowingMarkdown, PlainFence
+from mmagent.tui.markdown import BLOCKS, GrowingMarkdown, PlainFence, Section
 from mmagent.tui.story import Story
 from mmagent.tui.turns import Over
 from tests.tui.driving import happen, maker, running, screen_text, shown, until
@@ -120,6 +121,24 @@ async def test_the_same_text_in_any_pieces_looks_the_same() -> None:
     assert seen[1] == seen[0] and seen[2] == seen[0]
 
 
+async def test_a_long_text_grows_in_its_last_section_only() -> None:
+    whole = "".join(f"## {n}\n\nA *b*.\n\n- one\n- two\n\n```py\nx = {n}\n```\n\n" for n in range(12)) + "The end\n"
+    seen, sections = [], []
+    for size in (len(whole), 23):
+        app = ChatApp(maker())
+        async with running(app, (60, 180)) as pilot:
+            await asks(app)
+            for at in range(0, len(whole), size):
+                await happen(app, [piece(whole[at : at + size])])
+            await happen(app, [finished(whole), Over()])
+            await pilot.pause()
+            seen.append([line.strip() for line in screen_text(app).splitlines() if line.strip()][1:-4])
+            sections.append([len(section.children) for section in app.query(Section)])
+            assert all(fence.finished for fence in app.query(PlainFence))
+    assert seen[1] == seen[0] and "x = 11" in seen[1] and "The end" in seen[1]
+    assert sum(sections[0]) == sum(sections[1]) == 49 and max(sections[1]) <= BLOCKS + 1
+
+
 async def test_a_line_end_that_is_cut_in_two_is_one() -> None:
     app = ChatApp(maker())
     async with running(app):
@@ -201,9 +220,9 @@ async def test_links_are_told_of_and_only_those_of_the_web_are_opened(monkeypatc
         story = Story()
         story.asked("?")
         await app.transcript.open(story)
-        markdown = GrowingMarkdown()
+        markdown = Section()
         for href in ("file:///etc/passwd", "javascript:alert(1)", "https://a.org/", "[bold]x"):
-            app.on_markdown_link_clicked(GrowingMarkdown.LinkClicked(markdown, href))
+            app.on_markdown_link_clicked(Markdown.LinkClicked(markdown, href))
         await pilot.pause()
         assert opened == ["https://a.org/"]
         await shown(app, "file:///etc/passwd", "[bold]x")

@@ -74,7 +74,7 @@ async def test_a_session_of_five_thousand_messages_opens_at_its_end(no_blocking:
         no_blocking.clear()  # what Textual does to come up
         await until(lambda: len(app.story.items) >= 5000)
         await shown(app, "assistant 2499")
-        assert "4,96" in str(app.query_one("#earlier", Static).content), "how much there is before"
+        assert "4,976 earlier" in str(app.query_one("#earlier", Static).content), "how much there is before"
         assert len(mounted(app)) <= WINDOW + 1 <= MOST
         await settled(app, pilot)
         no_blocking.clear()
@@ -89,13 +89,13 @@ async def test_a_session_of_five_thousand_messages_opens_at_its_end(no_blocking:
 async def test_opening_takes_the_same_however_long_it_is() -> None:
     app = ChatApp(maker())
     async with running(app):
-        took = []
-        for turns in (50, 50, 20_000):
+        took: dict[int, list[float]] = {}
+        for turns in (50, 20_000) * 3:
             story = long_story(turns)
             began = time.process_time()
             await app.transcript.open(story)
-            took.append(time.process_time() - began)
-        assert took[2] < 5 * took[1] + 0.2
+            took.setdefault(turns, []).append(time.process_time() - began)
+        assert min(took[20_000]) < 5 * min(took[50]) + 0.2
 
 
 async def test_scrolling_up_shows_earlier_and_down_shows_later() -> None:
@@ -103,7 +103,7 @@ async def test_scrolling_up_shows_earlier_and_down_shows_later() -> None:
     async with running(app) as pilot:
         await app.transcript.open(long_story(100))
         await settled(app, pilot)
-        assert (app.transcript.first, app.transcript.last) == (160, 200)
+        assert (app.transcript.first, app.transcript.last) == (200 - WINDOW, 200)
         seen = [app.transcript.first]
         while app.transcript.first:
             await to_top(app, pilot)
@@ -120,6 +120,16 @@ async def test_scrolling_up_shows_earlier_and_down_shows_later() -> None:
             await until(lambda last=last: app.transcript.last > last)
             await settled(app, pilot)
         await to_end(app, pilot)
+        await shown(app, "answer 99")
+
+
+async def test_a_high_screen_is_filled() -> None:
+    app = ChatApp(maker())
+    async with running(app, (100, 120)) as pilot:
+        await app.transcript.open(long_story(100))
+        await until(lambda: app.transcript.max_scroll_y > 0)
+        await settled(app, pilot)
+        assert app.transcript.first < 200 - WINDOW
         await shown(app, "answer 99")
 
 
