@@ -46,7 +46,7 @@ async def main() -> None:
     """Ask about the receipt, allow a call, open the source, find the conversation again."""
     from mmagent.cli.assemble import Choices
     from mmagent.cli.tui import build
-    from mmagent.tui.story import Answer
+    from mmagent.tui.items import Answer
     from mmagent.tui.views import CitationView
 
     policy = Path(os.environ["MMAGENT_DATA_DIR"]) / "policy.yaml"

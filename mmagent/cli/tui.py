@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -32,6 +33,7 @@ def launch(attach: list[Path], choices: Choices) -> int:
     Raises:
         ConfigurationError: The preferences cannot be used.
     """
+    gc.disable()  # until it has painted: what is imported stays anyway
     app = build(attach, choices)
     app.run()
     if app.session is not None and app.story.turns:

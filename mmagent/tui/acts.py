@@ -32,6 +32,7 @@ from mmagent.tui.conversation import (
     load,
     stop_turn,
 )
+from mmagent.tui.items import Answer
 from mmagent.tui.panels import (
     do_help,
     do_knowledge,
@@ -42,7 +43,6 @@ from mmagent.tui.panels import (
     open_citation,
     show_picture,
 )
-from mmagent.tui.story import Answer
 
 if TYPE_CHECKING:
     from mmagent.tui.app import ChatApp

@@ -6,58 +6,53 @@ It paints first; the agent and its model are made in the background meanwhile.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Markdown
+from textual.widgets import Footer
 
 from mmagent.cli.outcome import BUG
 from mmagent.cli.printable import printable
 from mmagent.errors import InputError, MMAgentError
-from mmagent.events import ApprovalRequested
 from mmagent.tui import acts, commands
 from mmagent.tui.approval import ApprovalBar
 from mmagent.tui.background import Background
 from mmagent.tui.composer import Commanded, Complaint, Composer, Stage, Staged, Submitted
+from mmagent.tui.items import Answer, Item
 from mmagent.tui.preferences import Preferences
 from mmagent.tui.preferences import write as keep
 from mmagent.tui.status import StatusLine
-from mmagent.tui.story import Answer, Item, Story
 from mmagent.tui.transcript import Transcript
 from mmagent.tui.turns import Decide, Over, Turns, told_of
-from mmagent.tui.views import OpenCitation, ShowPicture
 from mmagent.tui.voice import Aloud, Dictation
 
 if TYPE_CHECKING:
+    from textual.widgets import Markdown
     from textual.worker import Worker
 
     from mmagent.agent import Agent
-    from mmagent.agent.agent import Approve
     from mmagent.content import Media
+    from mmagent.events import ApprovalRequested
     from mmagent.session import Session
+    from mmagent.tui.conversation import Maker
+    from mmagent.tui.story import Story
+    from mmagent.tui.views import OpenCitation, ShowPicture
 
 FLUSH = 0.1
 """Seconds between two looks at what has happened, at least."""
-REST = 2.0
+REST = 3.0
 """Times what showing it took that the screen rests for keys before the next look."""
-
-
-class Maker(Protocol):
-    """Makes the agent."""
-
-    def __call__(
-        self, *, session: Session | None, approve: Approve, say: Callable[[str], None], **changes: Any
-    ) -> Agent:
-        """An agent for a session, with other choices than at the beginning; it may take its time."""
 
 
 class ChatApp(App[None]):
@@ -150,7 +145,11 @@ class ChatApp(App[None]):
         with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or no main thread
             for number in (signal.SIGTERM, signal.SIGHUP):
                 self._loop.add_signal_handler(number, self.exit)  # which restores the terminal
-        self.call_after_refresh(lambda: self.work(acts.load(self)))
+        self.call_after_refresh(self._painted)
+
+    def _painted(self) -> None:
+        gc.enable()  # see `mmagent.cli.tui.launch`
+        self.work(acts.load(self))
 
     async def on_unmount(self) -> None:
         """Stop what still runs; what was said is in the journal."""
@@ -175,7 +174,7 @@ class ChatApp(App[None]):
                     raise
                 await self.tell(told_of(bug), "error")
 
-        return self.run_worker(told(), exit_on_error=True)
+        return self.run_worker(told, exit_on_error=True)
 
     def _fatal_error(self) -> None:
         """A bug ends the app: Textual restores the terminal, and one line stands in it instead of a traceback."""
@@ -234,11 +233,7 @@ class ChatApp(App[None]):
         """All commands, for the palette; those that need a word are begun in the composer."""
         for one in commands.COMMANDS:
             needs = one.argument and not one.argument.startswith("[")
-            run = (
-                (lambda name=one.name: self.composer.write(f"/{name} "))
-                if needs
-                else (lambda name=one.name: self.do(name, ""))
-            )
+            run = partial(self.composer.write, f"/{one.name} ") if needs else partial(self.do, one.name, "")
             yield SystemCommand(one.name, one.help, run)
 
     async def action_interrupt(self) -> None:
@@ -348,15 +343,17 @@ class ChatApp(App[None]):
 
         self.in_loop(ask)
 
-    def _wake(self) -> None:
+    def _wake(self, over: bool) -> None:
         """Called in the background: look into the box, but not more often than the eye can follow."""
-        if not self._woken:
+        if over:
+            self.in_loop(self._look)
+        elif not self._woken:
             self._woken = True
             self.in_loop(lambda: self.set_timer(max(FLUSH, REST * self._took), self._look))
 
     def _look(self) -> None:
         self._woken = False
-        self.run_worker(self.flush(), group="flush", exit_on_error=True)
+        self.run_worker(self.flush, group="flush", exit_on_error=True)
 
     def in_loop(self, function: Callable[[], Any]) -> None:
         """Call something in the screen's loop, from any thread."""

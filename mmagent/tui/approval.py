@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from rich.text import Text
@@ -22,7 +22,9 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from mmagent.cli.printable import printable
-from mmagent.events import ApprovalRequested
+
+if TYPE_CHECKING:
+    from mmagent.events import ApprovalRequested
 
 GRACE = 0.5
 """Seconds before yes counts."""

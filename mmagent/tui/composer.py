@@ -19,13 +19,13 @@ from textual.widgets import OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
 from mmagent.cli.printable import printable
-from mmagent.content import Image, Media
 from mmagent.tui.commands import completions
 from mmagent.tui.paths import MOST_COMPLETIONS, pasted_path, paths
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
+    from mmagent.content import Media
     from mmagent.tui.background import Background
 
 LONG_LINES, LONG_CHARACTERS = 12, 1200
@@ -336,6 +336,7 @@ class Composer(Vertical):
 
     async def thumbnail(self, background: Background, media: Media, path: Path) -> None:
         """Show a small picture beside the chips, where it is one."""
+        from mmagent.content import Image
         from mmagent.media.images import decode_image
         from mmagent.tui.pictures import Picture
 

@@ -5,19 +5,32 @@ It knows the app's parts; what takes time runs in the background.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mmagent.errors import InputError
 from mmagent.tui.composer import Staged, Submitted
+from mmagent.tui.items import Question
 from mmagent.tui.pickers import Question as YesNo
 from mmagent.tui.pickers import Word
-from mmagent.tui.story import Question, Story
 
 if TYPE_CHECKING:
+    from mmagent.agent import Agent
+    from mmagent.agent.agent import Approve
     from mmagent.content import Media
     from mmagent.session import Session
     from mmagent.tui.acts import Act
     from mmagent.tui.app import ChatApp
+    from mmagent.tui.story import Story
+
+
+class Maker(Protocol):
+    """Makes the agent."""
+
+    def __call__(
+        self, *, session: Session | None, approve: Approve, say: Callable[[str], None], **changes: Any
+    ) -> Agent:
+        """An agent for a session, with other choices than at the beginning; it may take its time."""
 
 
 async def load(app: ChatApp, name: str | None = None, **changes: Any) -> None:
@@ -68,6 +81,7 @@ async def load(app: ChatApp, name: str | None = None, **changes: Any) -> None:
 async def switch(app: ChatApp, session: Session | None) -> None:
     """Show another conversation; None is a new one, which gets its name with its first question."""
     from mmagent.session import Session
+    from mmagent.tui.story import Story
 
     stop_turn(app)
     await app.turns.stopped()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 from textual.widget import Widget
-from textual.widgets import Markdown, Static
+from textual.widgets import Static
 
 from mmagent.cli.printable import printable
 from mmagent.errors import InputError
@@ -39,6 +41,8 @@ _LONGEST = 200_000
 
 def do_help(app: ChatApp, argument: str) -> None:
     """Keys and commands."""
+    from textual.widgets import Markdown  # imported once it is wanted
+
     last = "Keys can be changed in `terminal.json`; see /settings.\n"
     text = f"# Keys\n{_KEYS}\n# Commands\n\n{commands.as_markdown()}\n{last}"
     app.push_screen(Reader("help", [Markdown(text)]))
@@ -115,7 +119,7 @@ async def do_settings(app: ChatApp, argument: str) -> None:
     from mmagent.settings import Settings, settings
 
     text = Text().append(f"{config_dir() / 'terminal.json'}\n", "bold")
-    text.append(printable(app.preferences.model_dump_json(indent=1)) + "\n\n")
+    text.append(printable(json.dumps(asdict(app.preferences), indent=1)) + "\n\n")
     for name in Settings.model_fields:
         text.append(f"{Settings.variable(name):34}", "bold").append(printable(f"{getattr(settings(), name)}\n"))
     await app.push_screen(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmagent.errors import ConfigurationError
 from mmagent.tui.commands import COMMANDS
@@ -15,14 +14,15 @@ from mmagent.tui.commands import COMMANDS
 log = logging.getLogger(__name__)
 
 
-class Preferences(BaseModel):
+@dataclass
+class Preferences:
     """The contents of ``terminal.json`` in the configuration folder."""
 
-    model_config = ConfigDict(extra="forbid")
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 # what pydantic looks for, which is imported for a file only
 
     theme: str = "textual-dark"
     """A theme of Textual's; ``ansi-dark`` and ``ansi-light`` take the terminal's own colours."""
-    keys: dict[str, str] = Field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
     """Other keys for commands: ``{"record": "f5"}``."""
     expand: Literal["never", "failed", "always"] = "failed"
     """Which tool results are open."""
@@ -47,8 +47,10 @@ def read(folder: Path) -> Preferences:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); correct or remove it") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 text; correct or remove it") from error
+    from pydantic import TypeAdapter, ValidationError
+
     try:
-        found = Preferences.model_validate_json(text)
+        found = TypeAdapter(Preferences).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -63,11 +65,12 @@ def read(folder: Path) -> Preferences:
 
 def write(folder: Path, preferences: Preferences) -> None:
     """Keep them; what is the default is left out. Where that cannot be done, the log says so."""
-    path = folder / "terminal.json"
+    path, usual = folder / "terminal.json", asdict(Preferences())
+    other = {name: value for name, value in asdict(preferences).items() if value != usual[name]}
     part = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(preferences.model_dump(exclude_defaults=True), indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(other, indent=1) + "\n", encoding="utf-8")
         part.replace(path)
     except OSError as error:
         log.warning("%s cannot be written (%s)", path, error.strerror)

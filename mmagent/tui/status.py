@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.widgets import Static
 
 from mmagent.cli.printable import printable
-from mmagent.events import Event, TextDelta, ToolCalled, TurnFinished
+
+if TYPE_CHECKING:
+    from mmagent.events import Event
 
 _METER = " ▁▂▃▄▅▆▇█"
 
@@ -71,6 +74,8 @@ class StatusLine(Static):
 
     def follow(self, event: Event) -> None:
         """Take the figures of a turn's event; `show` draws them."""
+        from mmagent.events import TextDelta, ToolCalled, TurnFinished
+
         figures = self.figures
         if isinstance(event, TextDelta):
             figures.working = "writing"

@@ -1,12 +1,12 @@
-"""What there is to see of a conversation, as plain items in their order. Pure: it knows events and no terminal."""
+"""What there is to see of a conversation: events and journals become items. Pure: it knows events and no terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
-from mmagent.content import Block, MediaBlock, Message, is_correction
+from mmagent.content import MediaBlock, Message, is_correction
 from mmagent.events import (
     ApprovalDecided,
     ApprovalRequested,
@@ -30,75 +30,10 @@ from mmagent.events import (
     TurnFinished,
     TurnStarted,
 )
-from mmagent.session.journal import Entry
-from mmagent.session.replay import ENDED, HANDOFF, MESSAGE, PLAN, counting
+from mmagent.tui.items import Answer, Call, Item, Note, Plan, Question, Thought
 
-Status: TypeAlias = Literal["waiting", "running", "done", "failed", "denied", "unknown"]
-
-
-@dataclass
-class Question:
-    """What the user said."""
-
-    text: str
-    media: tuple[MediaBlock, ...] = ()
-    turn: int = 0
-    """Counts from 1."""
-
-
-@dataclass
-class Thought:
-    """What the model thought before it went on."""
-
-    text: str = ""
-
-
-@dataclass
-class Call:
-    """A tool call and what came of it."""
-
-    id: str
-    name: str
-    args: dict[str, Any]
-    status: Status = "running"
-    content: tuple[Block, ...] = ()
-    data: Any = None
-    artifacts: tuple[MediaBlock, ...] = ()
-    error: str | None = None
-    seconds: float | None = None
-    progress: str = ""
-    by: str = ""
-    """The agent that made it, where another was asked."""
-
-
-@dataclass
-class Answer:
-    """What the model wrote."""
-
-    text: str = ""
-    citations: tuple[Citation, ...] = ()
-    open: bool = True
-    """Whether more may come."""
-    stopped: bool = False
-    """Whether it is only the part that there was."""
-
-
-@dataclass
-class Plan:
-    """The plan as it is now."""
-
-    steps: tuple[PlanStep, ...] = ()
-
-
-@dataclass
-class Note:
-    """Something that happened beside."""
-
-    text: str
-    kind: Literal["note", "warning", "error"] = "note"
-
-
-Item: TypeAlias = Question | Thought | Call | Answer | Plan | Note
+if TYPE_CHECKING:
+    from mmagent.session.journal import Entry
 
 
 @dataclass
@@ -117,6 +52,8 @@ class Story:
         Raises:
             StoreError: An entry cannot be understood.
         """
+        from mmagent.session.replay import ENDED, HANDOFF, MESSAGE, PLAN, counting
+
         story = cls()
         for entry in counting(entries)[0]:
             if entry.kind == MESSAGE:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from mmagent.tui.story import Item, Story
-from mmagent.tui.views import CallView, ItemView, ThoughtView, view_of
+if TYPE_CHECKING:
+    from mmagent.tui.items import Item
+    from mmagent.tui.story import Story
+    from mmagent.tui.views import ItemView
 
 WELCOME = Text.assemble(
     ("mmagent\n\n", "bold"),
@@ -41,12 +45,18 @@ class Transcript(VerticalScroll, can_focus=True):
     def __init__(self, results: str) -> None:
         super().__init__(id="transcript")
         self.results, self.thoughts = results, False
-        self.story = Story()
         self.first = self.last = self._told = 0
         self._moving = False
         self._welcome, self._before = Static(WELCOME, id="welcome"), Static(id="earlier")
         self._lock = asyncio.Lock()
         """One change after the other."""
+
+    @cached_property
+    def story(self) -> Story:
+        """The conversation; events and views are imported with it, after the first picture."""
+        from mmagent.tui.story import Story
+
+        return Story()
 
     def compose(self) -> ComposeResult:
         """What to begin with, while there is nothing else."""
@@ -67,7 +77,7 @@ class Transcript(VerticalScroll, can_focus=True):
         self.story = story
         self.first = self.last = max(0, len(story.items) - WINDOW)
         async with self.batch():
-            await self.query_children(ItemView).remove()
+            await self.remove_children(self._views())
             await self._reach(len(story.items))
         self._told = self.last
         self.anchor()
@@ -87,7 +97,7 @@ class Transcript(VerticalScroll, can_focus=True):
                 await self._update(changed)
 
     async def _update(self, changed: Iterable[Item]) -> None:
-        views = self._views()
+        views = {id(view.item): view for view in self._views()}
         for item in {id(item): item for item in changed}.values():
             if (view := views.get(id(item))) is not None:
                 await view.show()
@@ -123,6 +133,8 @@ class Transcript(VerticalScroll, can_focus=True):
     async def set_results(self, results: str) -> None:
         """Open or fold all tool results."""
         self.results = results
+        from mmagent.tui.views import CallView
+
         for view in self.query(CallView):
             view.chosen = True
             await view.fold(results == "always")
@@ -130,6 +142,8 @@ class Transcript(VerticalScroll, can_focus=True):
     async def set_thoughts(self, unfolded: bool) -> None:
         """Open or fold all thoughts."""
         self.thoughts = unfolded
+        from mmagent.tui.views import ThoughtView
+
         for view in self.query(ThoughtView):
             await view.fold(unfolded)
 
@@ -138,28 +152,35 @@ class Transcript(VerticalScroll, can_focus=True):
         """Whether nobody has scrolled up."""
         return not self._anchor_released
 
-    def _views(self) -> dict[int, ItemView]:
-        return {id(view.item): view for view in self.query_children(ItemView)}
+    def _views(self) -> list[ItemView]:
+        from mmagent.tui.views import ItemView
+
+        return list(self.query_children(ItemView))
+
+    def _made(self, items: Sequence[Item]) -> list[ItemView]:
+        from mmagent.tui.views import view_of
+
+        return [view_of(item, self.results, thoughts=self.thoughts) for item in items]
 
     async def _reach(self, last: int) -> None:
         """Show items up to one."""
         new = self.story.items[self.last : last]
         self.last = last
-        await self.mount_all([view_of(item, self.results, thoughts=self.thoughts) for item in new])
+        await self.mount_all(self._made(new))
         self._edges()
 
     async def _forget_first(self, count: int) -> None:
         self.first += count
-        await self.remove_children(list(self.query_children(ItemView))[:count])
+        await self.remove_children(self._views()[:count])
 
     async def _earlier(self) -> None:
         """Show items before the first, and forget as many of the last."""
         async with self._lock:
-            views = list(self.query_children(ItemView))
+            views = self._views()
             count = min(STEP, self.first)
             new = self.story.items[self.first - count : self.first]
             self.first -= count
-            await self.mount_all([view_of(one, self.results, thoughts=self.thoughts) for one in new], before=views[0])
+            await self.mount_all(self._made(new), before=views[0])
             await self.remove_children(views[max(0, MOST - count) :])
             self.last = min(self.last, self.first + MOST)
             self._edges()
@@ -170,7 +191,7 @@ class Transcript(VerticalScroll, can_focus=True):
     async def _later(self) -> None:
         """Show items after the last, and forget as many of the first."""
         async with self._lock:
-            seen = self.query_children(ItemView).last()
+            seen = self._views()[-1]
             place = seen.virtual_region.y - self.scroll_y
             await self._reach(min(len(self.story.items), self.last + STEP))
             if (over := self.last - self.first - MOST) > 0:

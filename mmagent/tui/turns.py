@@ -15,14 +15,14 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mmagent.content import Media
 from mmagent.errors import MMAgentError
-from mmagent.events import ApprovalRequested, Event, TextDelta, TurnFailed
 from mmagent.tui.approval import Always, always
 from mmagent.tui.background import Background
 
 if TYPE_CHECKING:
     from mmagent.agent import Agent
+    from mmagent.content import Media
+    from mmagent.events import ApprovalRequested, Event
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,14 @@ class Turns:
 
     Args:
         background: Where the agent runs.
-        wake: Called from there when there is something in the box.
+        wake: Called from there when there is something in the box, and told whether that is the end of the turn.
         ask: Called from there where a call needs an approval; is given how to answer, which any thread may do.
     """
 
     def __init__(
         self,
         background: Background,
-        wake: Callable[[], None],
+        wake: Callable[[bool], None],
         ask: Callable[[ApprovalRequested, Decide], None],
     ) -> None:
         self._background, self._wake, self._ask = background, wake, ask
@@ -118,6 +118,8 @@ class Turns:
         return True if how in ("once", "always") else "the user said no"
 
     async def _play(self, agent: Agent, content: Sequence[str | Media], resume: bool, number: int) -> None:
+        from mmagent.events import TextDelta, TurnFailed
+
         task = asyncio.current_task()
         assert task is not None
         self._playing.add(task)
@@ -141,7 +143,7 @@ class Turns:
 
     def _put(self, number: int, one: Event | Over) -> None:
         self._box.append((number, one))
-        self._wake()
+        self._wake(isinstance(one, Over))
 
 
 def told_of(bug: BaseException) -> str:

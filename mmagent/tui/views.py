@@ -14,15 +14,14 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from mmagent.cli.printable import printable
-from mmagent.events import Citation
-from mmagent.knowledge.cite import where
+from mmagent.tui.items import Answer, Call, Item, Note, Plan, Question, Thought
 from mmagent.tui.markdown import GrowingMarkdown
-from mmagent.tui.story import Answer, Call, Item, Note, Plan, Question, Thought
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
     from mmagent.content import MediaBlock
+    from mmagent.events import Citation
 
 _MARKS = {"waiting": "?", "running": "…", "done": "✓", "failed": "✗", "denied": "⊘", "unknown": "·"}
 _STYLES = {
@@ -273,6 +272,8 @@ class CitationView(Static, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "open", "Open the source")]
 
     def __init__(self, citation: Citation) -> None:
+        from mmagent.knowledge.cite import where
+
         mark = f"{citation.mark} → {citation.number}" if citation.mark != citation.number else f"{citation.number}"
         text = Text().append(f"[{mark}] ", "bold").append(printable(citation.title), "underline")
         text.append(f" ({printable(where(citation))})", "dim")

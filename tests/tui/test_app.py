@@ -23,9 +23,9 @@ from mmagent.session import Session
 from mmagent.testing import FailingModel, ScriptedModel, call
 from mmagent.tui import acts, pictures
 from mmagent.tui.app import ChatApp
+from mmagent.tui.items import Answer, Call, Question
 from mmagent.tui.pickers import Choice, Picker
 from mmagent.tui.preferences import Preferences, read
-from mmagent.tui.story import Answer, Call, Question
 from mmagent.tui.turns import Over
 from mmagent.tui.views import CitationView
 from tests.blocking import no_blocking  # noqa: F401 # a fixture

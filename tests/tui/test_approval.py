@@ -19,7 +19,7 @@ from mmagent.testing import ScriptedModel, call
 from mmagent.tui.app import ChatApp
 from mmagent.tui.approval import GRACE, IDLE, always
 from mmagent.tui.conversation import stop_turn
-from mmagent.tui.story import Call
+from mmagent.tui.items import Call
 from tests.tui.driving import idle, maker, running, screen_text, send, shown, until
 
 
@@ -192,6 +192,7 @@ async def test_the_grace_begins_with_the_keyboard(erase: Any) -> None:
     async with running(app) as pilot:
         now = [1000.0]
         app.approval._clock = lambda: now[0]
+        app.approval.typed_at = now[0]  # so that it does not take the keyboard by itself
         app.approval.ask(request(), lambda how: None)
         assert app.approval._ready_at == float("inf")
         app.approval.focus()

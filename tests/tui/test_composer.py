@@ -16,8 +16,8 @@ from mmagent.testing import ScriptedModel
 from mmagent.tui import composer as module
 from mmagent.tui.app import ChatApp
 from mmagent.tui.composer import LONGEST_PASTE
+from mmagent.tui.items import Question
 from mmagent.tui.paths import pasted_path, paths
-from mmagent.tui.story import Question
 from tests.tui.driving import answers, asked, idle, maker, notes, running, screen_text, send, shown, until
 
 

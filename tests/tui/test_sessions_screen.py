@@ -17,8 +17,8 @@ from mmagent.session.session import open_journal
 from mmagent.testing import ScriptedModel
 from mmagent.tui import sessions as module
 from mmagent.tui.app import ChatApp
+from mmagent.tui.items import Answer, Question
 from mmagent.tui.sessions import SessionPicker, new_name, rows, when
-from mmagent.tui.story import Answer, Question
 from tests.tui.driving import answers, asked, idle, maker, notes, running, screen_text, send, shown, until
 
 

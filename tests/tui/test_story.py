@@ -43,7 +43,8 @@ from mmagent.events import (
 from mmagent.knowledge import Hit
 from mmagent.session import Session
 from mmagent.testing import ScriptedModel, call
-from mmagent.tui.story import Answer, Call, Note, Plan, Question, Story, Thought
+from mmagent.tui.items import Answer, Call, Note, Plan, Question, Thought
+from mmagent.tui.story import Story
 
 CITED = Citation(number=1, title="Returns", uri="returns.md", quote="30 days")
 

@@ -13,7 +13,8 @@ from mmagent.events import Event, StepStarted, TextDelta, ToolCalled, ToolFinish
 from mmagent.session import Session
 from mmagent.session.replay import draft
 from mmagent.tui.app import ChatApp
-from mmagent.tui.story import Answer, Note, Question, Story
+from mmagent.tui.items import Answer, Note, Question
+from mmagent.tui.story import Story
 from mmagent.tui.transcript import MOST, WINDOW
 from mmagent.tui.views import ItemView
 from tests.blocking import no_blocking  # noqa: F401 # a fixture
