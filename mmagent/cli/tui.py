@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def wanted(*, plain: bool) -> bool:
     """Whether the app is to be started: somebody sits at a terminal that can draw, and wants no plain lines."""
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    return at_terminal and not plain and os.environ.get("MMAGENT_PLAIN", "") in ("", "0")
+    in_browser = "TEXTUAL_DRIVER" in os.environ  # set by textual-serve, whose pipes are no terminal
+    return (at_terminal or in_browser) and not plain and os.environ.get("MMAGENT_PLAIN", "") in ("", "0")
 
 
 def launch(attach: list[Path], choices: Choices) -> int:
@@ -68,9 +69,9 @@ def serve(port: int, arguments: list[str]) -> None:
     import shlex
 
     try:
-        from textual_serve.server import Server
+        from mmagent.cli.web import Local
     except ImportError as error:
         raise MissingExtra("the app in a browser", "web") from error
-    tell("whoever can reach this address can use the assistant as you; only this machine can")
+    tell(f"open http://127.0.0.1:{port} on this machine; whoever can use it can use the assistant as you")
     command = shlex.join([sys.executable, "-m", "mmagent", "chat", *arguments])
-    Server(command, host="127.0.0.1", port=port, title="mmagent").serve()
+    Local(command, host="127.0.0.1", port=port, title="mmagent").serve()

@@ -353,7 +353,8 @@ class ChatApp(App[None]):
 
     def _look(self) -> None:
         self._woken = False
-        self.run_worker(self.flush, group="flush", exit_on_error=True)
+        if self.is_running:
+            self.run_worker(self.flush(), group="flush", exit_on_error=True)
 
     def in_loop(self, function: Callable[[], Any]) -> None:
         """Call something in the screen's loop, from any thread."""
