@@ -67,11 +67,11 @@ class Live:
     Args:
         engine: What decodes.
         ask: How. Without a language, the one that is heard is taken, and kept once it is sure.
-        guards: Which decodings are not believed; what was believed before then stays.
+        guards: Which decodings are not believed; what was believed before then stays. None: as `Transcriber`.
     """
 
     def __init__(self, engine: Engine, ask: Ask | None = None, guards: Guards | None = None) -> None:
-        self.engine, self.asked, self._guards = engine, ask or Ask(), guards or Guards()
+        self.engine, self.asked, self._guards = engine, ask or Ask(), guards or Guards(logprob=engine.least_logprob)
         self._longest = round((engine.seconds - SPARE) * RATE)
         self._lock = Lock()
         self.begin()

@@ -52,7 +52,7 @@ class Transcriber:
         batch: Windows that the engine decodes at once.
         condition_on_previous_text: Let the engine see what was said before. It spells names alike then, and goes on
             with loops and inventions; windows are decoded one by one.
-        guards: From where on answers are not believed.
+        guards: From where on answers are not believed; None: as usual, with the engine's least log-probability.
         max_seconds: The longest recording; None: the setting ``max_index_seconds``.
 
     Raises:
@@ -87,9 +87,10 @@ class Transcriber:
         self.language = check_language(language, self.engine.languages) if self.engine.languages else None
         hints = ", ".join(" ".join(word.split()) for word in hot_words if word.strip())
         self.ask = Ask(self.language, task, " ".join(filter(None, (prompt.strip(), hints))), words)
+        believed = guards or Guards(logprob=self.engine.least_logprob)
         new_vad = vad if callable(vad) else lambda: load_vad(vad)
         batch = 1 if condition_on_previous_text else batch
-        self._options = Options(self.ask, guards or Guards(), new_vad, batch, condition_on_previous_text)
+        self._options = Options(self.ask, believed, new_vad, batch, condition_on_previous_text)
         self.speakers, self.max_seconds = speakers, max_seconds
         self._vad = vad if isinstance(vad, str) else getattr(vad, "__qualname__", "own")
 

@@ -176,6 +176,8 @@ def _to_ctranslate2(folder: Path, target: Path) -> None:
     with loading(folder), checkpoint.quiet():
         TransformersConverter(str(folder)).convert(str(target))
         read_tokenizer(folder).save(str(target / "tokenizer.json"))
+    if (file := folder / "generation_config.json").is_file():
+        shutil.copy(file, target)
     if (file := folder / "preprocessor_config.json").is_file():
         shutil.copy(file, target)
     else:
