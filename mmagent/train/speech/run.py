@@ -30,8 +30,8 @@ SPECIAL = (
 )  # fmt: skip
 """In their order in the vocabulary; the times follow."""
 SURE = -0.69
-"""The mean log-probability of tokens from which it is believed: half a chance each. It is taught to be unsure of what it
-does not know: of nano's answers, right ones had 0.63 and more, and what it made of read English 0.37 at most."""
+"""The mean log-probability of tokens from which it is believed: half a chance each. It is taught to be unsure of what
+it does not know: of nano's answers, right ones had 0.63 and more, and what it made of read English 0.37 at most."""
 _LOUDER, _PLACES = 5.0, 0.05
 """Factors of the first convolutions and of the encoder's places, beside the usual beginning."""
 
