@@ -14,7 +14,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 _NAMES = (
-    "ay", "bee", "see", "dee", "ee", "eff", "gee", "aitch", "eye", "jay", "kay", "ell", "em", "en", "oh", "pee",
+    "eh", "bee", "see", "dee", "ee", "ef", "gee", "aitch", "eye", "jay", "kay", "ell", "em", "en", "oh", "pee",
     "cue", "are", "ess", "tee", "you", "vee", "double-you", "ex", "why", "zee",
 )  # fmt: skip
 LETTERS = dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", _NAMES, strict=True))

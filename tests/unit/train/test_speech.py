@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("characters", "spoken", "written"),
     [
-        ("A48213", "ay four eight two one three", "A-48213"),
+        ("A48213", "eh four eight two one three", "A-48213"),
         ("QX4821", "cue ex four eight two one", "QX-4821"),
         ("7QK2", "seven cue kay two", "7QK2"),
         ("W", "double-you", "W"),
@@ -93,6 +94,17 @@ def test_what_is_spelled(characters: str, spoken: str, written: str) -> None:
     assert {one.written for one in said} == {written}
     plain = {one.spoken.replace(",", "").replace("dash ", "") for one in said}
     assert plain == {spoken}
+
+
+@needs_voices
+@pytest.mark.parametrize(("letter", "name"), words.LETTERS.items())
+def test_the_names_of_letters_sound_like_them(letter: str, name: str) -> None:
+    def phonemes(what: str) -> str:
+        command = ["espeak-ng", "-v", "en-us", "-m", "-x", "-q", what]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.strip().translate(str.maketrans("", "", "',_!"))
+
+    assert phonemes(name) == phonemes(f'<say-as interpret-as="characters">{letter}</say-as>')
 
 
 @given(st.integers(0, 2**32))
