@@ -175,6 +175,7 @@ async def stream(kind: str, seconds: float) -> dict[str, float]:
     return {
         "behind": round((shown - began) / seconds, 3),
         "gap_p50_ms": round(1e3 * statistics.median(gaps), 1),
+        "gap_max_ms": round(1e3 * max(gaps), 1),
         "gap_p95_ms": round(1e3 * percentile(gaps, 95), 1),
         "echo_p95_ms": round(1e3 * percentile(echoes, 95), 1),
     }

@@ -39,7 +39,12 @@ def launch(attach: list[Path], choices: Choices) -> int:
     app.run()
     if app.session is not None and app.story.turns:
         print(f"go on with: mmagent chat --session {printable(app.session.name)}", file=sys.stderr)
-    return app.return_code or 0
+    code = app.return_code or 0
+    if app.background.busy:  # a model that is loading, an index: Python would wait for its thread
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def build(attach: list[Path], choices: Choices) -> ChatApp:

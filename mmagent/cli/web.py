@@ -17,7 +17,7 @@ class Local(Server):
         Raises:
             HTTPForbidden: Another page asks for it.
         """
-        own = (f"{self.host}:{self.port}", f"localhost:{self.port}")
-        if urlsplit(request.headers.get("Origin", "")).netloc not in own:
+        origin = urlsplit(request.headers.get("Origin", ""))
+        if origin.hostname not in (self.host, "localhost") or (origin.port or 80) != self.port:
             raise web.HTTPForbidden(text="only the page of this server may use the assistant")
         return await super().handle_websocket(request)

@@ -123,7 +123,7 @@ class Channel:
                     rest += [(index, alone) for alone in window.alone()]
                     continue
                 said[index] += (believed := self._believed(window, answer, pieces, doubt, codes[index]))
-                nobody |= {index} if doubt == "no speech" and not said[index] else set()
+                nobody |= {index} if doubt == "no speech" else set()
                 begin = window.t0 + end
                 if believed and end >= 1.0 and window.speech(begin) >= (LEFT_OVER if pieces is answer.pieces else 0.5):
                     rest.append((index, window.rest(begin)))
@@ -131,7 +131,8 @@ class Channel:
                     times = [(segment.t0, segment.t1) for segment in believed]
                     rest += [(index, alone) for alone in window.alone() if not overlaps(alone.spans[0], times)]
             todo = rest
-        self.spans += [span for index, one in enumerate(windows) if index not in nobody for span in one.spans]
+        speech = [one for index, one in enumerate(windows) if said[index] or index not in nobody]
+        self.spans += [span for one in speech for span in one.spans]
         return self._in_order([_snapped(one, window) for one, window in zip(said, windows, strict=True)])
 
     def _languages(self, windows: Sequence[Window]) -> list[str | None]:

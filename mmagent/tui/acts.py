@@ -29,6 +29,7 @@ from mmagent.tui.conversation import (
     do_retry,
     do_rewind,
     do_sessions,
+    give_back,
     load,
     stop_turn,
 )
@@ -64,7 +65,12 @@ async def stage(app: ChatApp, path: Path) -> None:
     from mmagent.cli.turn import attached
     from mmagent.errors import MMAgentError
 
-    if not await asyncio.to_thread(path.exists):
+    try:
+        path = path.expanduser()
+        there = await asyncio.to_thread(path.exists)
+    except (OSError, RuntimeError) as error:
+        raise NotFound(f"{path} cannot be looked for ({error}); give another path") from error
+    if not there:
         raise NotFound(
             f"there is no file {path} on this machine; if it is on the machine that you sit at, copy it here first: "
             f"scp {shlex.quote(path.name)} {os.uname().nodename}:"
@@ -85,6 +91,7 @@ def do_stop(app: ChatApp, argument: str) -> Act:
         app.dictation.release()
     else:
         stop_turn(app)
+        give_back(app)  # without a model there is no turn, and something may wait
     return None
 
 
@@ -92,7 +99,7 @@ def do_attach(app: ChatApp, argument: str) -> Act:
     """Add a file to the next message."""
     if not argument:
         return app.tell("/attach needs a file: /attach receipt.png, or type @ and a part of its name", "error")
-    return stage(app, Path(argument.strip("'\"")).expanduser())
+    return stage(app, Path(argument.strip("'\"")))
 
 
 async def do_paste(app: ChatApp, argument: str) -> None:
@@ -122,9 +129,17 @@ async def do_record(app: ChatApp, argument: str) -> None:
     glue = " " if before and not before.endswith((" ", "\n")) else ""
     app.recording_cancelled = False
 
-    def write(text: str) -> None:
-        app.composer.write(f"{before}{glue}{text}" if text else before)
+    written = before
 
+    def write(text: str) -> None:
+        nonlocal written
+        if app.composer.lines.text != written:  # somebody has typed or sent it: that stays
+            app.dictation.release()
+            return
+        app.composer.write(f"{before}{glue}{text}" if text else before)
+        written = app.composer.lines.text
+
+    app.dictation.hold()
     figures.recording, figures.working = True, "listening"
     meter = app.set_interval(0.1, lambda: _meter(app))
     try:
@@ -137,6 +152,25 @@ async def do_record(app: ChatApp, argument: str) -> None:
         figures.recording, figures.working, figures.level = False, "", 0.0
         app.status.show()
         app.composer.lines.focus()
+
+
+def interrupt(app: ChatApp) -> None:
+    """Ctrl-C: copy what is marked, else close what is open, stop, clear, and at the second time leave."""
+    marked = app.screen.get_selected_text() or app.composer.lines.selected_text
+    if marked:
+        app.copy_to_clipboard(marked)
+    elif len(app.screen_stack) > 1:
+        app.screen.dismiss(None)
+    elif app.turns.running or app.status.figures.recording:
+        app.do("stop", "")
+    elif app.composer.lines.text:
+        app.composer.clear()
+    elif app.interrupted:
+        app.exit()
+    else:
+        app.interrupted = True
+        app.set_timer(2.0, lambda: setattr(app, "interrupted", False))
+        app.notify("Ctrl-C again leaves; the conversation is kept", timeout=2)
 
 
 def do_aloud(app: ChatApp, argument: str) -> Act:
@@ -172,8 +206,10 @@ async def do_copy(app: ChatApp, argument: str) -> None:
     app.notify("the last answer is copied", timeout=2)
 
 
-def do_edit(app: ChatApp, argument: str) -> Act:
+async def do_edit(app: ChatApp, argument: str) -> None:
     """Write the message in another editor."""
+    from textual.app import SuspendNotSupported
+
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory(prefix="mmagent-") as folder:
         file = Path(folder) / "message.md"
@@ -181,12 +217,12 @@ def do_edit(app: ChatApp, argument: str) -> Act:
         try:
             with app.suspend():
                 subprocess.run([*shlex.split(editor), str(file)], check=False)
-        except OSError as error:
-            return app.tell(
-                f"{editor} cannot be run ({error.strerror}); set EDITOR to a program that is there", "error"
-            )
-        app.composer.write(file.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
-    return None
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except SuspendNotSupported as error:
+            raise InputError("no editor can be opened here; write the message in the line below") from error
+        except (OSError, ValueError) as error:
+            raise InputError(f"{editor} cannot be used ({error}); set EDITOR to a program that is there") from error
+    app.composer.write(text.rstrip("\n"))
 
 
 async def do_follow(app: ChatApp, argument: str) -> None:

@@ -113,10 +113,12 @@ class ChatApp(App[None]):
         self.changes: dict[str, Any] = {}
         """What was chosen since the beginning: model, knowledge."""
         self.queue: list[Submitted] = []
+        self.changing = asyncio.Lock()
+        """Held while the agent or the conversation becomes another; questions wait."""
         self.asking = False
         """Whether a question is on its way to the agent."""
         self.recording_cancelled = False
-        self._woken = self._interrupted = False
+        self._woken = self.interrupted = False
         self._took = 0.0
         """Seconds from the last look until it was on the screen."""
         self._flushing = asyncio.Lock()
@@ -137,6 +139,9 @@ class ChatApp(App[None]):
         self._loop = asyncio.get_running_loop()
         self.theme = self.preferences.theme if self.preferences.theme in self.available_themes else "textual-dark"
         self.set_keymap(self.preferences.keys)
+        for name, key in self.preferences.keys.items():
+            if (one := commands.find(name)) and not one.key:  # those that have one by themselves are in BINDINGS
+                self.bind(key, f"do('{name}')", description=name, show=False)
         self.status.figures.aloud = self.preferences.aloud
         self.status.show()
         self.composer.lines.focus()
@@ -182,7 +187,7 @@ class ChatApp(App[None]):
             super()._fatal_error()
             return
         self._return_code = BUG
-        self._exit_renderables.append(Text(f"error: {told_of(self._exception)}"))
+        self._exit_renderables.append(Text(printable(f"error: {told_of(self._exception)}")))
         self._close_messages_no_wait()
 
     async def tell(self, text: str, kind: Any = "note") -> None:
@@ -216,12 +221,13 @@ class ChatApp(App[None]):
                 self.tell(f"there is no command /{name}; " + (f"maybe {near}" if near else "/help shows them"), "error")
             )
             return
-        try:
-            act = getattr(acts, f"do_{name}")(self, argument)
-        except MMAgentError as error:
-            act = self.tell(str(error), "error")
-        if act is not None:
-            self.work(act)
+        act = getattr(acts, f"do_{name}")
+
+        async def done() -> None:
+            if (more := act(self, argument)) is not None:
+                await more
+
+        self.work(done())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Commands wait while a window is open, but for leaving."""
@@ -236,24 +242,13 @@ class ChatApp(App[None]):
             run = partial(self.composer.write, f"/{one.name} ") if needs else partial(self.do, one.name, "")
             yield SystemCommand(one.name, one.help, run)
 
-    async def action_interrupt(self) -> None:
-        """Ctrl-C: copy what is marked, else stop, else clear, else leave at the second time."""
-        marked = self.screen.get_selected_text() or self.composer.lines.selected_text
-        if marked:
-            self.copy_to_clipboard(marked)
-        elif self.turns.running or self.status.figures.recording:
-            self.do("stop", "")
-        elif self.composer.lines.text:
-            self.composer.write("")
-        elif self._interrupted:
-            self.exit()
-        else:
-            self._interrupted = True
-            self.set_timer(2.0, lambda: setattr(self, "_interrupted", False))
-            self.notify("Ctrl-C again leaves; the conversation is kept", timeout=2)
+    action_interrupt = acts.interrupt
 
     def action_page(self, by: int) -> None:
-        """Scroll the conversation, wherever the keyboard is."""
+        """Scroll the call that is asked about, else the conversation, wherever the keyboard is."""
+        if self.approval.has_focus:
+            self.approval.action_scroll(by * 8)
+            return
         (self.transcript.scroll_page_down if by > 0 else self.transcript.scroll_page_up)()
 
     def on_typed(self) -> None:
@@ -270,7 +265,7 @@ class ChatApp(App[None]):
 
     def on_submitted(self, event: Submitted) -> None:
         """A message: asked now, or after what is being answered."""
-        if self.agent is None or self.turns.running or self.asking:
+        if not self._free:
             self.queue.append(event)
             self.status.figures.queued = len(self.queue)
             self.status.show()
@@ -327,9 +322,14 @@ class ChatApp(App[None]):
             self.bell()
         self.next()
 
+    @property
+    def _free(self) -> bool:
+        """Whether a question can be asked now."""
+        return not (self.agent is None or self.turns.running or self.asking or self.changing.locked())
+
     def next(self) -> None:
         """Ask what waits."""
-        if self.queue and self.agent is not None and not self.turns.running and not self.asking:
+        if self.queue and self._free:
             self.asking = True
             waiting = self.queue.pop(0)
             self.status.figures.queued = len(self.queue)
@@ -337,6 +337,8 @@ class ChatApp(App[None]):
 
     def _approval(self, request: ApprovalRequested, decide: Decide) -> None:
         def ask() -> None:
+            if not self.turns.running:  # it was stopped meanwhile
+                return
             self.approval.ask(request, decide)
             if not self.app_focus:
                 self.bell()
@@ -349,7 +351,7 @@ class ChatApp(App[None]):
             self.in_loop(self._look)
         elif not self._woken:
             self._woken = True
-            self.in_loop(lambda: self.set_timer(max(FLUSH, REST * self._took), self._look))
+            self.in_loop(lambda: self.set_timer(max(FLUSH, min(1.0, REST * self._took)), self._look))
 
     def _look(self) -> None:
         self._woken = False
@@ -390,7 +392,7 @@ class ChatApp(App[None]):
             InputError: It is not there yet.
         """
         if self.agent is None:
-            raise InputError("the model is still being loaded; wait a moment, or choose another with /model")
+            raise InputError("there is no model yet; wait a moment, or choose one with /model")
         return self.agent
 
     def stage(self, staged: Staged) -> None:

@@ -106,6 +106,10 @@ class ApprovalBar(Vertical, can_focus=True):
         Binding("y", "decide('once')", "Allow once"),
         Binding("a", "decide('always')", "Always"),
         Binding("n,escape", "decide('deny')", "Deny"),
+        Binding("up", "scroll(-1)", show=False),
+        Binding("down", "scroll(1)", show=False),
+        Binding("home", "scroll(-9999)", show=False),
+        Binding("end", "scroll(9999)", show=False),
     ]
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -160,6 +164,10 @@ class ApprovalBar(Vertical, can_focus=True):
             return
         self._answer(how)
 
+    def action_scroll(self, by: int) -> None:
+        """See more of a long call."""
+        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
+
     def on_click(self) -> None:
         """A click gives it the keyboard."""
         self.focus()
@@ -190,6 +198,7 @@ class ApprovalBar(Vertical, can_focus=True):
             text.append(f"\n  {printable(name)}: ", "dim").append(printable(shown).replace("\n", "\n      "))
         text.append(f"\n  {printable(request.why)}", "dim italic")
         self.query_one("#request", Static).update(text)
+        self.query_one(VerticalScroll).scroll_home(animate=False)
         self.display = True
         self._ready_at = float("inf")
         self._keys()
@@ -204,6 +213,8 @@ class ApprovalBar(Vertical, can_focus=True):
         text.append("n" if self.has_focus else "Esc", "bold").append(" deny")
         if not self.has_focus:
             text.append("   (click here, or stop typing, to allow)", "dim")
+        if self.query_one(VerticalScroll).max_scroll_y:
+            text.append("   ↑ ↓ the rest of it", "dim")
         if len(self._queue) > 1:
             text.append(f"   {len(self._queue) - 1} more wait", "dim")
         self.query_one("#keys", Static).update(text)

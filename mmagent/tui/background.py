@@ -16,6 +16,8 @@ class Background:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.busy = 0
+        """Functions that run now."""
         self._thread = threading.Thread(target=self._run, name="mmagent-background", daemon=True)
         self._thread.start()
 
@@ -30,8 +32,15 @@ class Background:
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """Wait in the screen's loop for a function that blocks, in a thread of its own."""
 
+        def counted() -> T:
+            self.busy += 1
+            try:
+                return function(*args)
+            finally:
+                self.busy -= 1
+
         async def work() -> T:
-            return await asyncio.to_thread(function, *args)
+            return await asyncio.to_thread(counted)
 
         return await self.run(work())
 

@@ -143,13 +143,23 @@ class Composer(Vertical):
 
     def write(self, text: str) -> None:
         """Put another text there."""
-        self.lines.load_text(text)
+        self.lines.load_text(printable(text))
         self.lines.move_cursor(self.lines.document.end)
         self._complete()
 
+    def clear(self) -> None:
+        """Take the text away; ↑ brings it back."""
+        self._clear(self.text)
+
+    def give_back(self, message: Submitted) -> None:
+        """A message that was not asked comes before what is written now."""
+        self.write("\n".join(part for part in (message.text, self.lines.text) if part))
+        for staged in message.staged:
+            self.stage(staged)
+
     def remember(self, texts: list[str]) -> None:
         """What the user said before, oldest first."""
-        self._history = [text for text in texts if text.strip()]
+        self._history = [printable(text) for text in texts if text.strip()]
         self._at = len(self._history)
 
     def stage(self, staged: Staged) -> None:
@@ -328,11 +338,6 @@ class Composer(Vertical):
         for number, staged in enumerate(self.staged, start=1):
             chips.mount(Chip(staged, number))
         chips.display = bool(self.staged)
-
-    def unstage_all(self) -> None:
-        """Take all chips away."""
-        self.staged.clear()
-        self._show_chips()
 
     async def thumbnail(self, background: Background, media: Media, path: Path) -> None:
         """Show a small picture beside the chips, where it is one."""

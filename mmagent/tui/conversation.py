@@ -41,8 +41,13 @@ async def load(app: ChatApp, name: str | None = None, **changes: Any) -> None:
         name: A conversation to go on with; None: the one that there is.
         changes: Choices that are other than before.
     """
+    async with app.changing:
+        await _load(app, name or app.wanted, changes)
+    app.next()
+
+
+async def _load(app: ChatApp, name: str | None, changes: dict[str, Any]) -> None:
     figures = app.status.figures
-    name = name or app.wanted
     figures.working, figures.model = "loading", figures.model if app.agent else "loading …"
     app.status.show()
 
@@ -58,28 +63,33 @@ async def load(app: ChatApp, name: str | None = None, **changes: Any) -> None:
         return agent, session
 
     try:
-        before, (agent, session) = app.agent, await app.background.call(make)
+        agent, session = await app.background.call(make)
     finally:
         figures.working = ""
         if app.agent is None:
             figures.model = "no model"
         app.status.show()
+    before, app.agent = app.agent, agent
     if before is not None:
         before.close()
     app.changes |= changes
-    app.agent = agent
     figures.model, figures.context = agent.model.name, agent.model.capabilities.context_length
     figures.approvals = "asks" if agent.policy.rules else ""
     figures.device = await app.background.call(_device, agent.model)
     if name is not None:
         app.wanted = None
-        await switch(app, session)
+        await _switch(app, session)
     app.status.show()
-    app.next()
 
 
 async def switch(app: ChatApp, session: Session | None) -> None:
     """Show another conversation; None is a new one, which gets its name with its first question."""
+    async with app.changing:
+        await _switch(app, session)
+    app.next()
+
+
+async def _switch(app: ChatApp, session: Session | None) -> None:
     from mmagent.session import Session
     from mmagent.tui.story import Story
 
@@ -115,11 +125,10 @@ async def ask(app: ChatApp, message: Submitted) -> None:
     """Ask a question; the first one gives the conversation its name."""
     app.asking = True
     try:
-        await _ask(app, message)
+        async with app.changing:
+            await _ask(app, message)
     except BaseException:
-        app.composer.write(message.text)  # it can be corrected and sent again
-        for staged in message.staged:
-            app.stage(staged)
+        app.composer.give_back(message)  # it can be corrected and sent again
         raise
     finally:
         app.asking = False
@@ -147,19 +156,19 @@ async def _ask(app: ChatApp, message: Submitted) -> None:
 def stop_turn(app: ChatApp) -> None:
     """Stop the answer; what is there stays, and what waited comes back into the composer."""
     app.aloud.hush()
-    if not app.turns.running:
-        return
-    app.turns.stop()
-    app.approval.forget()
-    app.status.figures.working = ""
-    app.work(app.transcript.update(app.story.stop()))
-    if app.queue:
-        app.composer.write("\n".join(one.text for one in app.queue))
-        for one in app.queue:
-            for staged in one.staged:
-                app.stage(staged)
-        app.queue.clear()
-        app.status.figures.queued = 0
+    if app.turns.running:
+        app.turns.stop()
+        app.approval.forget()
+        app.status.figures.working = ""
+        app.work(app.transcript.update(app.story.stop()))
+        give_back(app)
+
+
+def give_back(app: ChatApp) -> None:
+    """Put what waited into the composer."""
+    while app.queue:
+        app.composer.give_back(app.queue.pop())
+    app.status.figures.queued = 0
     app.status.show()
 
 
@@ -170,8 +179,8 @@ def do_new(app: ChatApp, argument: str) -> Act:
 
 def do_resume(app: ChatApp, argument: str) -> Act:
     """Go on with the last turn."""
-    if app.turns.running:
-        return app.tell("the answer is being written; Esc stops it", "error")
+    if app.turns.running or app.asking or app.changing.locked():
+        return app.tell("something else is going on; Esc stops an answer", "error")
     app.need_agent()
     app.begin([], None)
     return None
@@ -261,33 +270,31 @@ async def do_delete(app: ChatApp, argument: str) -> None:
 
 async def do_rewind(app: ChatApp, argument: str) -> None:
     """Take back the last turns; their first question comes back into the composer, to be edited."""
-    session = _named(app)
-    if argument and not argument.isdecimal():
-        raise InputError(f"/rewind takes a number of turns, not {argument}")
-    stop_turn(app)
-    await app.turns.stopped()
-    question = await app.background.call(session.rewind, int(argument or 1))
-    await switch_again(app)
-    app.composer.write(question.text)
-    for block in question.media:
-        path = app.need_agent().blobs.path(block["file_id"])
-        app.stage(Staged(path, str(block.get("extras", {}).get("name", path.name[:12]))))
+    app.composer.give_back(await _taken_back(app, argument))
 
 
 async def do_retry(app: ChatApp, argument: str) -> None:
     """Take the last turn back and ask it again."""
-    await do_rewind(app, "")
-    text, staged = app.composer.text, tuple(app.composer.staged)
-    app.composer.write("")
-    app.composer.unstage_all()
-    await ask(app, Submitted(text, staged))
+    await ask(app, await _taken_back(app, ""))
 
 
-async def switch_again(app: ChatApp) -> None:
-    """Read the conversation anew."""
+async def _taken_back(app: ChatApp, turns: str) -> Submitted:
+    """The question of the first of the last turns, which are gone then."""
     from mmagent.tui.sessions import existing
 
-    await switch(app, await app.background.call(existing, _named(app).name))
+    session = _named(app)
+    if turns and not turns.isdecimal():
+        raise InputError(f"/rewind takes a number of turns, not {turns}")
+    async with app.changing:
+        stop_turn(app)
+        await app.turns.stopped()
+        question = await app.background.call(session.rewind, int(turns or 1))
+        await _switch(app, await app.background.call(existing, session.name))
+    staged = []
+    for block in question.media:
+        path = app.need_agent().blobs.path(block["file_id"])
+        staged.append(Staged(path, str(block.get("extras", {}).get("name", path.name[:12]))))
+    return Submitted(question.text, tuple(staged))
 
 
 def _named(app: ChatApp) -> Session:

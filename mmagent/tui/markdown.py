@@ -6,7 +6,8 @@ length.
 
 from __future__ import annotations
 
-from textual.app import ComposeResult
+import asyncio
+
 from textual.containers import VerticalGroup
 from textual.content import Content
 from textual.widgets import Markdown
@@ -76,11 +77,9 @@ class GrowingMarkdown(VerticalGroup):
 
     def __init__(self) -> None:
         self._given = ""
+        self._lock = asyncio.Lock()
+        """One change after the other."""
         super().__init__()
-
-    def compose(self) -> ComposeResult:
-        """Nothing yet."""
-        yield Section()
 
     async def show(self, text: str, *, more: bool) -> None:
         """Show the text; where it goes on from what is there, only what is new is read.
@@ -89,15 +88,23 @@ class GrowingMarkdown(VerticalGroup):
             text: All of it.
             more: Whether it may still grow.
         """
+        async with self._lock:
+            await self._show(text, more)
+
+    async def _show(self, text: str, more: bool) -> None:
         if more and text.endswith("\r"):  # a line's end that has come by half
             text = text[:-1]
         if text.strip() == self._given.strip():  # a text is stripped once it is whole
             text = self._given
         elif not text.startswith(self._given):
             await self.remove_children()
-            await self.mount(Section())
             self._given = ""
-        section = self.query_children(Section).last()
+        if not self.children:
+            await self.mount(Section())
+        sections = list(self.query_children(Section))
+        if not sections:  # it is being taken off the screen
+            return
+        section = sections[-1]
         if len(text) > len(self._given):
             await section.append(printable(text[len(self._given) :]))
             self._given = text

@@ -78,7 +78,11 @@ async def do_knowledge(app: ChatApp, argument: str) -> None:
     if argument:
         folder = Path(argument.strip("'\"")).expanduser()
         stop_turn(app)
-        await app.background.call(_index, app, folder)
+        try:
+            await app.background.call(_index, app, folder)
+        finally:
+            app.status.figures.working = ""
+            app.status.show()
         await load(app, knowledge=folder)
         await app.tell(f"answers come from {folder} now, with sources")
         return

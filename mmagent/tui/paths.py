@@ -18,7 +18,13 @@ def pasted_path(text: str) -> Path | None:
 
     A path to a picture or recording that is not here counts too: the complaint about it is more help than the text.
     """
-    text = text.strip()
+    try:
+        return _pasted_path(text.strip())
+    except (OSError, ValueError, RuntimeError):  # too long, no address, nobody's home, a folder that cannot be read
+        return None
+
+
+def _pasted_path(text: str) -> Path | None:
     if not text or "\n" in text or len(text) > 4096:
         return None
     if text.startswith("file://"):
@@ -38,9 +44,9 @@ def pasted_path(text: str) -> Path | None:
 def paths(word: str) -> list[str]:
     """What a path that begins so may become; folders end with a slash."""
     folder, _, name = word.rpartition("/")
-    root = Path(f"{folder}/" if folder or word.startswith("/") else ".").expanduser()
     found = []
     try:
+        root = Path(f"{folder}/" if folder or word.startswith("/") else ".").expanduser()
         with os.scandir(root) as entries:
             for entry in entries:
                 if name.lower() in entry.name.lower() and (name.startswith(".") or not entry.name.startswith(".")):
@@ -49,6 +55,6 @@ def paths(word: str) -> list[str]:
                     found.append((not begins, shown + ("/" if entry.is_dir() else "")))
                 if len(found) > 500:
                     break
-    except OSError:
+    except (OSError, RuntimeError):  # it cannot be read, or there is no such user
         return []
     return [shown for _, shown in sorted(found)][:MOST_COMPLETIONS]

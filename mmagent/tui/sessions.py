@@ -65,6 +65,8 @@ def export(session: Session, place: str) -> Path:
         StoreError: The journal cannot be read.
     """
     path = Path(place or f"{session.name}.md").expanduser()
+    if path.exists():
+        raise InputError(f"{path} is there already; give another name: /export FILE")
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
         raise InputError(f"{path.name} has none of the endings {', '.join(_FORMATS)}; give one of them")

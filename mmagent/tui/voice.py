@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mmagent.speech.play import Player
     from mmagent.speech.record import Recorder
     from mmagent.speech.speak import Voice
-    from mmagent.speech.turn import Detector
+    from mmagent.speech.turn import Detector, Listener
     from mmagent.tui.background import Background
 
 
@@ -39,19 +39,23 @@ class Dictation:
         self._recorder, self._engine, self._detector = recorder, engine, detector
         self._ears: tuple[Engine, Detector] | None = None
         self._now: Recorder | None = None
-        self._held = False
+        self._held = self._begun = False
 
     @property
     def level(self) -> float:
         """How loud it is now, from 0 to 1."""
         return self._now.level if self._now is not None else 0.0
 
+    def hold(self) -> None:
+        """Somebody wants to speak; comes before `listen`."""
+        self._held = True
+
     def release(self) -> None:
         """Enough was said."""
         self._held = False
 
     async def listen(self, heard: Callable[[str], None]) -> str:
-        """What is said from now on.
+        """What is said from now on, until it is released.
 
         Args:
             heard: Is told what has been heard so far, again and again.
@@ -69,27 +73,41 @@ class Dictation:
         from mmagent.speech.engines import Ask
         from mmagent.speech.live import Live
         from mmagent.speech.record import Microphone
-        from mmagent.speech.turn import Ended, Final, Heard, Listener
+        from mmagent.speech.turn import Listener
 
-        self._held, text = True, ""
         try:
-            self._now = (self._recorder or Microphone)()
+            self._now, self._begun = (self._recorder or Microphone)(), False
             if self._ears is None:
                 self._ears = await asyncio.to_thread(self._load)
             engine, detector = self._ears
             listener = Listener(self._now, Live(engine, Ask()), detector, held=lambda: self._held)
-            async with aclosing(listener.events()) as events:
-                async for event in events:
-                    if isinstance(event, Heard):
-                        heard(event.hearing.text)
-                    elif isinstance(event, Final):
-                        text = event.text
-                        heard(text)
-                    elif isinstance(event, Ended) and event.why != "end of sound":  # else the microphone may be lost
-                        break
-            return text
+            listening = asyncio.create_task(self._listen(listener, heard))
+            try:
+                while not listening.done() and (self._held or self._begun):
+                    await asyncio.wait({listening}, timeout=0.05)
+                return await listening if listening.done() else ""  # released before a word: there is nothing to end
+            finally:
+                listening.cancel()
+                await asyncio.wait({listening})
         finally:
             self._now, self._held = None, False
+
+    async def _listen(self, listener: Listener, heard: Callable[[str], None]) -> str:
+        from mmagent.speech.turn import Began, Ended, Final, Heard
+
+        text = ""
+        async with aclosing(listener.events()) as events:
+            async for event in events:
+                if isinstance(event, Began):
+                    self._begun = True
+                elif isinstance(event, Heard):
+                    heard(event.hearing.text)
+                elif isinstance(event, Final):
+                    text = event.text
+                    heard(text)
+                elif isinstance(event, Ended) and event.why != "end of sound":  # else the microphone may be lost
+                    break
+        return text
 
     def _load(self) -> tuple[Engine, Detector]:
         from mmagent.cli.voice import load_detector, load_ears
