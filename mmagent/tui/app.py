@@ -73,7 +73,7 @@ class ChatApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(
-                one.key,
+                one.key or f"no-key-of-{one.name}",  # so that a keymap can give it one
                 f"do('{one.name}')",
                 one.shown or one.name,
                 show=bool(one.shown),
@@ -81,7 +81,6 @@ class ChatApp(App[None]):
                 priority=one.key != "escape",
             )
             for one in commands.COMMANDS
-            if one.key
         ),
         Binding("ctrl+c", "interrupt", "Stop", show=False, priority=True),
         Binding("pageup", "page(-1)", show=False, priority=True),
@@ -139,9 +138,6 @@ class ChatApp(App[None]):
         self._loop = asyncio.get_running_loop()
         self.theme = self.preferences.theme if self.preferences.theme in self.available_themes else "textual-dark"
         self.set_keymap(self.preferences.keys)
-        for name, key in self.preferences.keys.items():
-            if (one := commands.find(name)) and not one.key:  # those that have one by themselves are in BINDINGS
-                self.bind(key, f"do('{name}')", description=name, show=False)
         self.status.figures.aloud = self.preferences.aloud
         self.status.show()
         self.composer.lines.focus()

@@ -55,6 +55,6 @@ def paths(word: str) -> list[str]:
                     found.append((not begins, shown + ("/" if entry.is_dir() else "")))
                 if len(found) > 500:
                     break
-    except (OSError, RuntimeError):  # it cannot be read, or there is no such user
+    except (OSError, ValueError, RuntimeError):  # it cannot be read, is no path, or there is no such user
         return []
     return [shown for _, shown in sorted(found)][:MOST_COMPLETIONS]

@@ -553,3 +553,31 @@ async def test_a_bell_rings_only_for_those_who_look_elsewhere(monkeypatch: pytes
         assert rings == [1]
         await asyncio.sleep(0)
         app.app_focus = True
+
+
+async def test_a_command_that_has_no_key_can_be_given_one() -> None:
+    app = ChatApp(maker(), preferences=Preferences(keys={"tools": "f6"}))
+    async with running(app) as pilot:
+        await pilot.press("f6")
+        await until(lambda: len(app.screen_stack) == 2)
+
+
+async def test_a_question_that_comes_while_the_model_changes_is_in_the_conversation() -> None:
+    going = threading.Event()
+    make = maker("First.", "Second.")
+
+    def made(**given: Any) -> Any:
+        if given.pop("model", ""):
+            assert going.wait(20)
+        return make(**given)
+
+    app = ChatApp(made)
+    async with running(app) as pilot:
+        app.do("model", "other")
+        await until(app.changing.locked)
+        await send(app, pilot, "are you there?")
+        await shown(app, "1 queued")
+        going.set()
+        await until(lambda: answers(app) == ["First."] and idle(app))
+        assert app.session is not None and app.agent is not None and app.agent.session is app.session
+        assert [message.text for message in app.session.messages] == ["are you there?", "First."]

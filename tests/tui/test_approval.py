@@ -309,3 +309,18 @@ async def test_stopping_takes_the_question_away(erase: Any, done: list[str]) -> 
         await until(lambda: idle(app) and not app.approval.asking)
         await pilot.pause()
         assert not done and not app.approval.display
+
+
+async def test_a_long_call_can_be_read_to_its_end_by_keys(erase: Any) -> None:
+    app, _ = asking(call("erase", path="\n".join(f"line {number}" for number in range(60))), "Done.", erase=erase)
+    async with running(app) as pilot:
+        clock = await until_asked(app, pilot)
+        clock.ahead += IDLE
+        await until(lambda: app.approval.has_focus)
+        await shown(app, "line 0")
+        assert "line 59" not in screen_text(app)
+        await pilot.press("end")
+        await shown(app, "line 59")
+        await pilot.press("home", "pagedown")
+        await shown(app, "line 8")
+        await pilot.press("n")

@@ -384,3 +384,44 @@ async def test_two_messages_at_once_are_two_turns_of_one_conversation() -> None:
         assert answers(app) == ["A.", "B."]
         assert [one.text for one in app.story.items if isinstance(one, Question)] == ["a?", "b?"]
         assert app.session is not None and len(app.session.messages) == 4
+
+
+@pytest.mark.parametrize("word", ["~nobody-of-that-name/", "/" + 300 * "x" + "/", "\0/"])
+def test_odd_paths_complete_to_nothing(word: str) -> None:
+    assert paths(word) == []
+
+
+@pytest.mark.parametrize("text", ["file://[x", "/" + 300 * "x", "~nobody-of-that-name/x.png"])
+def test_odd_pastes_are_text(text: str) -> None:
+    assert pasted_path(text) is None
+
+
+async def test_a_path_of_nobody_is_told() -> None:
+    app, _ = scripted("A.")
+    async with running(app) as pilot:
+        await send(app, pilot, "/attach ~nobody-of-that-name/x.png")
+        await shown(app, "cannot be looked for")
+        await asked(app, pilot, "still here?")
+
+
+async def test_control_sequences_of_elsewhere_are_shown_in_the_composer() -> None:
+    app, _ = scripted("A.")
+    async with running(app) as pilot:
+        app.composer.write("a\x1b]0;x\x07b")
+        app.composer.remember(["c\x1b[31md"])
+        await pilot.pause()
+        assert "\x1b" not in screen_text(app)
+        await pilot.press("home", "up")
+        assert "\x1b" not in app.composer.lines.text and "[31m" in app.composer.lines.text
+
+
+async def test_what_is_being_written_is_kept_when_what_waited_comes_back() -> None:
+    app, _ = scripted("one two three " * 50, pause=0.05)
+    async with running(app) as pilot:
+        await send(app, pilot, "a?")
+        await until(lambda: app.turns.running)
+        await send(app, pilot, "b?")
+        await shown(app, "1 queued")
+        app.composer.write("a draft")
+        app.do("stop", "")
+        await until(lambda: app.composer.text == "b?\na draft")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -190,3 +191,38 @@ async def test_a_voice_that_fails_is_told() -> None:
         await asked(app, pilot, "tell")
         await until(lambda: "espeak-ng is not there; install it" in notes(app))
         assert answers(app) == ["Yes."]
+
+
+async def test_released_before_anything_was_heard_it_ends() -> None:
+    """While the engine is being loaded nobody is listened to yet, and the microphone closes as soon as it may."""
+    loading = threading.Event()
+    made: list[ScriptedRecorder] = []
+
+    def record() -> ScriptedRecorder:
+        made.append(ScriptedRecorder(talking().samples, speed=1.0))
+        return made[-1]
+
+    def load() -> ScriptedEngine:
+        assert loading.wait(20)
+        return ScriptedEngine("never said")
+
+    app = ChatApp(maker(), dictation=Dictation(record, load, ScriptedDetector))
+    async with running(app) as pilot:
+        app.composer.write("kept")
+        await pilot.press("ctrl+r")
+        await until(lambda: app.status.figures.recording)
+        await pilot.press("ctrl+r")
+        loading.set()
+        await until(lambda: not app.status.figures.recording, 5)
+        assert app.composer.text == "kept"
+
+
+async def test_what_is_typed_while_somebody_speaks_stays() -> None:
+    heard, _ = dictation(talking())
+    app = ChatApp(maker(), dictation=heard)
+    async with running(app) as pilot:
+        await pilot.press("ctrl+r")
+        await until(lambda: "word2" in app.composer.text)
+        app.composer.lines.insert(" typed")
+        await until(lambda: not app.status.figures.recording)
+        assert app.composer.text.endswith("typed") or " typed" in app.composer.text
