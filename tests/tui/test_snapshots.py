@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,10 @@ async def word(app: ChatApp, pilot: Pilot[None]) -> None:
     app.push_screen(Word("a name for this conversation", "holiday"))
 
 
+def shows(app: ChatApp, expected: str) -> bool:
+    return screen_text(app) + "\n" == expected
+
+
 @pytest.mark.parametrize("name", STATES)
 async def test_it_looks_as_it_did(name: str) -> None:
     for width in WIDTHS:
@@ -238,7 +243,7 @@ async def test_it_looks_as_it_did(name: str) -> None:
             file = SNAPSHOTS / f"{name}-{width}.txt"
             expected = file.read_text(encoding="utf-8") if file.is_file() else ""
             with suppress(AssertionError):  # the foot of the screen is drawn anew a little later
-                await until(lambda expected=expected: screen_text(app) + "\n" == expected, 3)
+                await until(partial(shows, app, expected), 3)
             seen = screen_text(app) + "\n"
         if os.environ.get("UPDATE_SNAPSHOTS"):
             file.parent.mkdir(exist_ok=True)
