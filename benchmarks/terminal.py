@@ -210,7 +210,8 @@ async def resume() -> dict[str, float]:
         from mmagent.tui import acts
 
         began = time.perf_counter()
-        await acts.load(app, "long")
+        app.wanted = "long"
+        await acts.load(app)
         await until(lambda: "answer 2499" in text_of(app))
         seconds = time.perf_counter() - began
         widgets = len(app.transcript.query("*"))

@@ -248,6 +248,8 @@ class TurnFinished(_Model):
     """The typed result as JSON, where one was asked for."""
     citations: tuple[Citation, ...] = ()
     usage: Usage
+    context_tokens: int = 0
+    """Tokens of the last prompt and of the answer to it: what the conversation takes of the model's context."""
     steps: int
     seconds: float
 

@@ -103,6 +103,8 @@ class Turn:
         self.cancelled = threading.Event()
         """Set when the turn is over, for tools in threads that go on."""
         self.usage = Usage()
+        self.context_tokens = 0
+        """Of the last prompt and the answer to it."""
         self.steps = 0
         self.hits: list[Hit] = []
         """The passages that tools gave numbers to, in this turn and before; number 1 comes first."""
@@ -242,6 +244,7 @@ class Turn:
                             )
                         elif isinstance(event, ModelDone):
                             stop, self.usage = event.stop, self.usage + event.usage
+                            self.context_tokens = event.usage.prompt_tokens + event.usage.completion_tokens
                             self.context.used(event.usage)
                             span.finished(event.usage, event.stop, "".join(words), map(self.calls.kept, calls))
             if not calls and stop == "length":
@@ -329,6 +332,7 @@ class Turn:
             output=value,
             citations=cite(answer if self.output is None else value, self.hits),
             usage=self.usage,
+            context_tokens=self.context_tokens,
             steps=self.steps,
             seconds=seconds,
         )

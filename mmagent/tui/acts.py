@@ -6,7 +6,6 @@ A function that returns a coroutine takes its time; what goes wrong in it is tol
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shlex
 import subprocess
@@ -63,7 +62,9 @@ async def stage(app: ChatApp, path: Path) -> None:
         InputError: It is no picture, recording or video.
     """
     from mmagent.cli.turn import attached
-    from mmagent.errors import MMAgentError
+    from mmagent.content import Image
+    from mmagent.media.images import decode_image
+    from mmagent.tui.pictures import Picture
 
     try:
         path = path.expanduser()
@@ -76,10 +77,13 @@ async def stage(app: ChatApp, path: Path) -> None:
             f"scp {shlex.quote(path.name)} {os.uname().nodename}:"
         )
     (media,) = await app.background.call(attached, [path])
-    app.stage(Staged(path, path.name))
+    thumbnail = None
+    if isinstance(media, Image):
+        thumbnail = Picture(
+            app.background, lambda: decode_image(path.read_bytes(), path.name), "", 4, app.preferences.pictures
+        )
+    app.composer.stage(Staged(path, path.name), thumbnail)
     app.composer.lines.focus()
-    with contextlib.suppress(MMAgentError):
-        await app.composer.thumbnail(app.background, media, path)
 
 
 def do_stop(app: ChatApp, argument: str) -> Act:
@@ -113,9 +117,10 @@ async def do_paste(app: ChatApp, argument: str) -> None:
     if isinstance(found, str):
         app.composer.paste(found)
         return
-    file = Path(tempfile.mkdtemp(prefix="mmagent-")) / "clipboard.png"
-    file.write_bytes(found)
-    await stage(app, file)
+    app.scratch = app.scratch or tempfile.TemporaryDirectory(prefix="mmagent-")
+    with tempfile.NamedTemporaryFile(dir=app.scratch.name, prefix="clipboard-", suffix=".png", delete=False) as file:
+        file.write(found)
+    await stage(app, Path(file.name))
 
 
 async def do_record(app: ChatApp, argument: str) -> None:

@@ -28,7 +28,7 @@ from mmagent.errors import InputError, MMAgentError
 from mmagent.tui import acts, commands
 from mmagent.tui.approval import ApprovalBar
 from mmagent.tui.background import Background
-from mmagent.tui.composer import Commanded, Complaint, Composer, Stage, Staged, Submitted
+from mmagent.tui.composer import Commanded, Complaint, Composer, Stage, Submitted
 from mmagent.tui.items import Answer, Item
 from mmagent.tui.preferences import Preferences
 from mmagent.tui.preferences import write as keep
@@ -38,6 +38,8 @@ from mmagent.tui.turns import Decide, Over, Turns, told_of
 from mmagent.tui.voice import Aloud, Dictation
 
 if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
     from textual.widgets import Markdown
     from textual.worker import Worker
 
@@ -117,6 +119,8 @@ class ChatApp(App[None]):
         self.asking = False
         """Whether a question is on its way to the agent."""
         self.recording_cancelled = False
+        self.scratch: TemporaryDirectory[str] | None = None
+        """Pictures of the clipboard, until the app ends."""
         self._woken = self.interrupted = False
         self._took = 0.0
         """Seconds from the last look until it was on the screen."""
@@ -161,6 +165,8 @@ class ChatApp(App[None]):
             self.agent.close()
         if self.session is not None:
             self.session.close()
+        if self.scratch is not None:
+            self.scratch.cleanup()
 
     def work(self, act: Coroutine[Any, Any, None]) -> Worker[None]:
         """Do something that may take time or fail; a failure is told, and the app goes on."""
@@ -306,7 +312,8 @@ class ChatApp(App[None]):
 
     async def _over(self, over: Over, changed: list[Item]) -> None:
         figures = self.status.figures
-        figures.working, figures.first = "", over.first
+        figures.working = ""
+        self.status.measured(over.first, over.writing)
         self.approval.forget()
         changed += self.story.close()
         if over.error is not None:
@@ -390,7 +397,3 @@ class ChatApp(App[None]):
         if self.agent is None:
             raise InputError("there is no model yet; wait a moment, or choose one with /model")
         return self.agent
-
-    def stage(self, staged: Staged) -> None:
-        """Add a file to the next message."""
-        self.composer.stage(staged)

@@ -25,13 +25,16 @@ from mmagent.tui.paths import MOST_COMPLETIONS, pasted_path, paths
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from mmagent.content import Media
-    from mmagent.tui.background import Background
+    from mmagent.tui.pictures import Picture
 
 LONG_LINES, LONG_CHARACTERS = 12, 1200
 """A paste of more becomes a chip."""
 LONGEST_PASTE = 1_000_000
 """Characters; a longer one is refused."""
+LONGEST_SHOWN = 20_000
+"""Characters of a text that comes back to be edited here; of a longer one, its chip comes back."""
+MOST_REMEMBERED = 500
+"""Messages that ↑ brings back."""
 _PASTED = re.compile(r"\[pasted text #(\d+), [\d,]+ lines\]")
 
 
@@ -139,12 +142,11 @@ class Composer(Vertical):
     @property
     def text(self) -> str:
         """What is written, pastes in full."""
-        return _PASTED.sub(lambda match: self._original(match), self.lines.text)
+        return _PASTED.sub(self._original, self.lines.text)
 
     def write(self, text: str) -> None:
         """Put another text there."""
-        self.lines.load_text(printable(text))
-        self.lines.move_cursor(self.lines.document.end)
+        self._load(printable(text))
         self._complete()
 
     def clear(self) -> None:
@@ -159,12 +161,13 @@ class Composer(Vertical):
 
     def remember(self, texts: list[str]) -> None:
         """What the user said before, oldest first."""
-        self._history = [printable(text) for text in texts if text.strip()]
+        self._history = [printable(text) for text in texts if text.strip()][-MOST_REMEMBERED:]
         self._at = len(self._history)
 
-    def stage(self, staged: Staged) -> None:
-        """Add a chip."""
+    def stage(self, staged: Staged, thumbnail: Picture | None = None) -> None:
+        """Add a chip, with a small picture beside it where it is one."""
         self.staged.append(staged)
+        self.query_one("#chips").mount(Chip(staged, thumbnail))
         self._show_chips()
 
     def key(self, key: str) -> bool:
@@ -206,10 +209,8 @@ class Composer(Vertical):
         if (path := pasted_path(text)) is not None:
             self.post_message(Stage(path))
             return
-        lines = text.count("\n") + 1
-        if lines > LONG_LINES or len(text) > LONG_CHARACTERS:
-            self._pasted.append(text)
-            text = f"[pasted text #{len(self._pasted)}, {lines:,} lines]"
+        if text.count("\n") >= LONG_LINES or len(text) > LONG_CHARACTERS:
+            text = self._chip_of(text)
         self.lines.insert(text)
 
     def on_text_area_changed(self) -> None:
@@ -223,6 +224,17 @@ class Composer(Vertical):
         self._accept(entered=False)
         self.lines.focus()
 
+    def _chip_of(self, text: str) -> str:
+        self._pasted.append(text)
+        lines = text.count("\n") + 1
+        return f"[pasted text #{len(self._pasted)}, {lines:,} lines]"
+
+    def _load(self, text: str) -> None:
+        if len(text) > LONGEST_SHOWN:
+            text = self._chip_of(_PASTED.sub(self._original, text))
+        self.lines.load_text(text)
+        self.lines.move_cursor(self.lines.document.end)
+
     def _original(self, match: re.Match[str]) -> str:
         number = int(match[1])
         return self._pasted[number - 1] if 1 <= number <= len(self._pasted) else match[0]
@@ -230,8 +242,7 @@ class Composer(Vertical):
     def _enter(self) -> None:
         lines, text = self.lines, self.text.strip()
         if lines.text.endswith("\\"):  # a new line, where no key for it gets through
-            lines.load_text(lines.text[:-1] + "\n")
-            lines.move_cursor(lines.document.end)
+            self._load(lines.text[:-1] + "\n")
             return
         if text.startswith("/") and "/" not in text[1:].partition(" ")[0] and "\n" not in text:
             name, _, argument = text[1:].partition(" ")
@@ -246,7 +257,7 @@ class Composer(Vertical):
 
     def _clear(self, text: str) -> None:
         if text:
-            self._history.append(text)
+            self._history = [*self._history, text][-MOST_REMEMBERED:]
         self._at, self._draft = len(self._history), ""
         self.lines.load_text("")
         self._pasted.clear()
@@ -259,8 +270,7 @@ class Composer(Vertical):
         if self._at == len(self._history):
             self._draft = self.lines.text
         self._at = to
-        self.lines.load_text(self._draft if to == len(self._history) else self._history[to])
-        self.lines.move_cursor(self.lines.document.end)
+        self._load(self._draft if to == len(self._history) else self._history[to])
         self._offer([])
         return True
 
@@ -274,24 +284,24 @@ class Composer(Vertical):
                     for one in completions(text)
                 ]
             )
-        elif (word := self._word()) is not None:
-            self.run_worker(self._complete_path(word), exclusive=True, group="completion")
+        elif (found := self._word()) is not None:
+            self.run_worker(self._complete_path(found[1]), exclusive=True, group="completion")
         else:
             self.workers.cancel_group(self, "completion")
             self._offer([])
 
-    def _word(self) -> str | None:
-        """What stands after an at sign, up to the cursor."""
+    def _word(self) -> tuple[int, str] | None:
+        """The column of an at sign, and what stands after it up to the cursor; a space in it has a backslash."""
         row, column = self.lines.cursor_location
         before = self.lines.document.get_line(row)[:column]
-        match = re.search(r"(?:^|\s)@(\S*)$", before)
-        return match[1] if match else None
+        match = re.search(r"(?:^|(?<!\\)\s)@((?:\\ |\S)*)$", before)
+        return (match.start(1) - 1, match[1].replace("\\ ", " ")) if match else None
 
     async def _complete_path(self, word: str) -> None:
         import asyncio
 
         found = await asyncio.to_thread(paths, word)
-        if self._word() == word:
+        if (there := self._word()) is not None and there[1] == word:
             self._offer([(f"@{path}", path) for path in found])
 
     def _offer(self, found: list[tuple[str, str]]) -> None:
@@ -321,34 +331,25 @@ class Composer(Vertical):
                 return False
             self.write(chosen)
             return True
+        if (found := self._word()) is None:
+            return False
         row, column = self.lines.cursor_location
-        before = self.lines.document.get_line(row)[:column]
-        start = before.rfind("@")
         if chosen.endswith("/"):
-            self.lines.replace(chosen, (row, start), (row, column))
+            self.lines.replace(chosen.replace(" ", "\\ "), (row, found[0]), (row, column))
         else:
-            self.lines.replace("", (row, start), (row, column))
+            self.lines.replace("", (row, found[0]), (row, column))
             self._offer([])
             self.post_message(Stage(Path(chosen[1:]).expanduser()))
         return True
 
     def _show_chips(self) -> None:
-        chips = self.query_one("#chips")
-        chips.remove_children()
-        for number, staged in enumerate(self.staged, start=1):
-            chips.mount(Chip(staged, number))
+        chips, number = self.query_one("#chips"), 0
+        for chip in chips.query_children(Chip):
+            if any(chip.staged is one for one in self.staged):
+                chip.count(number := number + 1)
+            else:
+                chip.remove()
         chips.display = bool(self.staged)
-
-    async def thumbnail(self, background: Background, media: Media, path: Path) -> None:
-        """Show a small picture beside the chips, where it is one."""
-        from mmagent.content import Image
-        from mmagent.media.images import decode_image
-        from mmagent.tui.pictures import Picture
-
-        if isinstance(media, Image):
-            await self.query_one("#chips").mount(
-                Picture(background, lambda: decode_image(path.read_bytes(), path.name), "", rows=4)
-            )
 
     def unstage(self, staged: Staged) -> None:
         """Take a chip away."""
@@ -356,13 +357,18 @@ class Composer(Vertical):
         self._show_chips()
 
 
-class Chip(Static):
+class Chip(Horizontal):
     """A file that goes with the next message; a click takes it away."""
 
-    def __init__(self, staged: Staged, number: int) -> None:
-        super().__init__(Text(f" {number} {printable(staged.name)} ✕ "), classes="chip")
-        self._staged = staged
+    def __init__(self, staged: Staged, thumbnail: Picture | None = None) -> None:
+        self._label = Static(classes="chip")
+        super().__init__(*([self._label, thumbnail] if thumbnail else [self._label]))
+        self.staged = staged
+
+    def count(self, number: int) -> None:
+        """Show which file of the message it is."""
+        self._label.update(Text(f" {number} {printable(self.staged.name)} ✕ "))
 
     def on_click(self) -> None:
         """Take it away."""
-        self.query_ancestor(Composer).unstage(self._staged)
+        self.query_ancestor(Composer).unstage(self.staged)

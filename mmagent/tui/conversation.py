@@ -33,33 +33,36 @@ class Maker(Protocol):
         """An agent for a session, with other choices than at the beginning; it may take its time."""
 
 
-async def load(app: ChatApp, name: str | None = None, **changes: Any) -> None:
-    """Make the agent anew, in the background, and show the conversation of that name.
+async def load(app: ChatApp, **changes: Any) -> None:
+    """Make the agent anew, in the background, and show the conversation that is wanted, else the one that there is.
 
     Args:
         app: The app.
-        name: A conversation to go on with; None: the one that there is.
         changes: Choices that are other than before.
     """
     async with app.changing:
-        await _load(app, name or app.wanted, changes)
+        await _load(app, changes)
     app.next()
 
 
-async def _load(app: ChatApp, name: str | None, changes: dict[str, Any]) -> None:
-    figures = app.status.figures
+async def _load(app: ChatApp, changes: dict[str, Any]) -> None:
+    figures, name = app.status.figures, app.wanted
     figures.working, figures.model = "loading", figures.model if app.agent else "loading …"
     app.status.show()
 
     def make() -> tuple[Any, Session | None]:
         from mmagent.session import Session
 
-        session = app.session
-        if name is not None:
-            session = Session.open(name)
-        agent = app.make(session=session, approve=app.turns.approve, say=app.say, **app.changes, **changes)
-        if hasattr(agent.model, "load"):
-            agent.model.load()
+        opened = Session.open(name) if name is not None else None
+        session = opened or app.session
+        try:
+            agent = app.make(session=session, approve=app.turns.approve, say=app.say, **app.changes, **changes)
+            if hasattr(agent.model, "load"):
+                agent.model.load()
+        except BaseException:
+            if opened is not None:
+                opened.close()
+            raise
         return agent, session
 
     try:

@@ -29,8 +29,10 @@ class Figures:
     """Of these, what the last prompt and answer took."""
     first: float | None = None
     """Seconds to the first token of the last answer."""
+    tokens: int = 0
+    """That the model wrote in the last turn."""
     speed: float | None = None
-    """Tokens a second of the last answer."""
+    """Of these, in a second in which it was asked."""
     approvals: str = ""
     working: str = ""
     """What is going on."""
@@ -82,9 +84,13 @@ class StatusLine(Static):
         elif isinstance(event, ToolCalled):
             figures.working = event.name
         elif isinstance(event, TurnFinished):
-            usage = event.usage
-            figures.used = (usage.prompt_tokens + usage.completion_tokens) // max(1, event.steps)
-            figures.speed = usage.completion_tokens / event.seconds if event.seconds else None
+            figures.used, figures.tokens = event.context_tokens, event.usage.completion_tokens
+
+    def measured(self, first: float | None, writing: float) -> None:
+        """Take the seconds of a turn that is over: to its first text, and while the model was at work."""
+        figures = self.figures
+        figures.first, figures.speed = first, figures.tokens / writing if figures.tokens and writing else None
+        figures.tokens = 0
 
     def on_resize(self) -> None:
         """There is more or less room."""

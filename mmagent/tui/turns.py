@@ -35,6 +35,8 @@ class Over:
     """What went wrong, where no event has said it."""
     first: float | None = None
     """Seconds to the first piece of text."""
+    writing: float = 0.0
+    """Seconds in which the model was asked: without those of tools and approvals."""
 
 
 Decide = Callable[[str], None]
@@ -118,19 +120,27 @@ class Turns:
         return True if how in ("once", "always") else "the user said no"
 
     async def _play(self, agent: Agent, content: Sequence[str | Media], resume: bool, number: int) -> None:
-        from mmagent.events import TextDelta, TurnFailed
+        from mmagent.events import StepStarted, TextDelta, ToolCalled, TurnFailed, TurnFinished
 
         task = asyncio.current_task()
         assert task is not None
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
         began, first, failed = time.monotonic(), None, False
+        writing = 0.0
+        asked: float | None = None
         error: str | None = None
         try:
             async with aclosing(agent.stream(*content, resume=resume)) as events:
                 async for event in events:
+                    now = time.monotonic()
                     if first is None and isinstance(event, TextDelta):
-                        first = time.monotonic() - began
+                        first = now - began
+                    if isinstance(event, StepStarted):
+                        asked = now
+                    elif asked is not None and isinstance(event, ToolCalled | TurnFinished):
+                        writing += now - asked
+                        asked = None
                     failed = failed or isinstance(event, TurnFailed)
                     self._put(number, event)
         except MMAgentError as wrong:
@@ -139,7 +149,7 @@ class Turns:
             raise
         except Exception as bug:
             error = told_of(bug)
-        self._put(number, Over(error, first))
+        self._put(number, Over(error, first, writing))
 
     def _put(self, number: int, one: Event | Over) -> None:
         self._box.append((number, one))

@@ -49,6 +49,23 @@ async def test_a_turn_from_the_question_to_the_answer(lookup_tool: object) -> No
         assert [message.role for message in model.requests[-1].messages][-3:] == ["user", "assistant", "tool"]
 
 
+async def test_the_status_tells_the_last_prompt_and_the_models_own_time() -> None:
+    @tool
+    def slow() -> str:
+        """Take some time."""
+        time.sleep(0.5)
+        return "long " * 200
+
+    model = ScriptedModel([[call("slow")], "It is done."])
+    app = ChatApp(maker(model=model, tools=[slow]))
+    async with running(app) as pilot:
+        await asked(app, pilot, "go")
+        figures = app.status.figures
+        last = model.count_tokens(model.requests[-1])
+        assert last < figures.used < last + 10, "the prompt and the answer of the last step"
+        assert figures.speed is not None and figures.speed > 20, "tools take no time of the model's"
+
+
 async def test_results_open_and_fold(lookup_tool: object) -> None:
     app = ChatApp(maker([call("lookup", order_id="A-1")], "Three.", tools=[lookup_tool]))
     async with running(app) as pilot:

@@ -13,11 +13,13 @@ from PIL import Image
 from textual import events
 
 from mmagent.testing import ScriptedModel
+from mmagent.tui import clipboard
 from mmagent.tui import composer as module
 from mmagent.tui.app import ChatApp
-from mmagent.tui.composer import LONGEST_PASTE
+from mmagent.tui.composer import LONGEST_PASTE, Submitted
 from mmagent.tui.items import Question
 from mmagent.tui.paths import pasted_path, paths
+from mmagent.tui.preferences import Preferences
 from tests.tui.driving import answers, asked, idle, maker, notes, running, screen_text, send, shown, until
 
 
@@ -163,6 +165,23 @@ async def test_a_long_paste_is_folded_and_sent_in_full() -> None:
         assert app.composer.text == f"before {long} after"
 
 
+async def test_a_very_long_message_comes_back_folded() -> None:
+    app, model = scripted()
+    long = "word " * 10_000
+    async with running(app) as pilot:
+        app.composer.write("and ")
+        await paste(app, long)
+        await pilot.press("enter")
+        await until(lambda: bool(answers(app)) and idle(app))
+        await pilot.press("up")
+        assert app.composer.lines.text == "[pasted text #1, 1 lines]"
+        app.composer.give_back(Submitted("first", ()))
+        assert app.composer.text == "first\nand " + long.strip()
+        await pilot.press("enter")
+        await until(lambda: len(answers(app)) == 2 and idle(app))
+        assert said(model) == "first\nand " + long.strip()
+
+
 async def test_ten_megabytes_are_refused_and_the_app_goes_on() -> None:
     app, model = scripted()
     async with running(app) as pilot:
@@ -238,6 +257,24 @@ async def test_an_at_sign_offers_files_and_takes_one_as_a_chip(tmp_path: Path, p
         assert app.composer.text == "what is "
 
 
+async def test_names_with_spaces_and_at_signs_are_completed_to_the_end(tmp_path: Path, picture: Path) -> None:
+    folder = tmp_path / "my scans"
+    folder.mkdir()
+    (folder / "me@home.png").write_bytes(picture.read_bytes())
+    app, _ = scripted()
+    async with running(app) as pilot:
+        await pilot.press(*"see @scan")
+        await shown(app, "my scans/")
+        await pilot.press("tab")
+        assert app.composer.text == r"see @my\ scans/"
+        await shown(app, "my scans/me@home.png")
+        await pilot.press(*"me@ho")
+        await shown(app, "my scans/me@home.png")
+        await pilot.press("tab")
+        await until(lambda: [one.name for one in app.composer.staged] == ["me@home.png"])
+        assert app.composer.text == "see "
+
+
 def test_paths_begin_with_the_name_or_contain_it(tmp_path: Path) -> None:
     for name in ("lamp.png", "old-lamp.png", ".lamp", "Lampshade.png"):
         (tmp_path / name).touch()
@@ -287,6 +324,47 @@ async def test_chips_are_taken_away_by_backspace_and_by_a_click(picture: Path) -
         await until(lambda: len(app.composer.staged) == 1)
         await pilot.press("x", "backspace")
         assert len(app.composer.staged) == 1, "a character goes first"
+
+
+async def test_the_clipboards_picture_is_kept_only_while_the_app_runs(
+    picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[bytes | str] = [picture.read_bytes(), "some words"]
+    monkeypatch.setattr(clipboard, "read", lambda: found.pop(0))
+    app, model = scripted()
+    async with running(app) as pilot:
+        app.do("paste", "")
+        await until(lambda: app.composer.staged)
+        path = app.composer.staged[0].path
+        app.do("paste", "")
+        await until(lambda: app.composer.text == "some words")
+        await pilot.press("enter")
+        await until(lambda: bool(answers(app)) and idle(app))
+        model.assert_saw(path)
+    assert not path.parent.exists()
+
+
+async def test_small_pictures_go_with_their_chips(picture: Path) -> None:
+    app, _ = scripted()
+    async with running(app) as pilot:
+        for number in (1, 2):
+            app.do("attach", str(picture))
+            await until(lambda number=number: screen_text(app).count("▀" * 8) == 3 * number)  # 8 x 6 pixels
+        await pilot.click(module.Chip)
+        await until(lambda: screen_text(app).count("▀" * 8) == 3)
+        await shown(app, "1 my receipt.png ✕")
+        await pilot.press(*"what is it?", "enter")
+        await until(lambda: bool(answers(app)) and idle(app))
+        assert not app.query(module.Chip)
+
+
+async def test_no_small_pictures_where_none_are_wanted(picture: Path) -> None:
+    app = ChatApp(maker(), preferences=Preferences(pictures="none"))
+    async with running(app) as pilot:
+        app.do("attach", str(picture))
+        await shown(app, "1 my receipt.png ✕")
+        await pilot.pause(0.2)
+        assert "▀" not in screen_text(app)
 
 
 async def test_files_of_the_command_line_are_chips_from_the_beginning(picture: Path) -> None:

@@ -54,7 +54,7 @@ def state(make: State) -> State:
 
 def finished(words: str, *citations: Citation) -> TurnFinished:
     usage = Usage(prompt_tokens=900, completion_tokens=60)
-    return TurnFinished(text=words, citations=citations, usage=usage, steps=1, seconds=2.0)
+    return TurnFinished(text=words, citations=citations, usage=usage, context_tokens=960, steps=1, seconds=2.0)
 
 
 def called(
@@ -86,7 +86,7 @@ async def answer(app: ChatApp, pilot: Pilot[None]) -> None:
     plain = Citation(number=3, title="Manual", uri="manual.pdf", quote="", kind="page", page=12)
     words = "Yes: **18 days** are left. [1]\n\n| item | price |\n|---|---|\n| lamp | 48.90 |\n\n1. pack it\n2. send it"
     await happen(
-        app, [StepStarted(step=1), TextDelta(step=1, text=words), finished(words, cited, plain), Over(None, 0.4)]
+        app, [StepStarted(step=1), TextDelta(step=1, text=words), finished(words, cited, plain), Over(None, 0.4, 2.0)]
     )
 
 
@@ -168,8 +168,8 @@ async def commands(app: ChatApp, pilot: Pilot[None]) -> None:
 @state
 async def chips(app: ChatApp, pilot: Pilot[None]) -> None:
     app.composer.write("What is on these?")
-    app.stage(Staged(Path("receipt.png"), "receipt.png"))
-    app.stage(Staged(Path("note.wav"), "note.wav"))
+    app.composer.stage(Staged(Path("receipt.png"), "receipt.png"))
+    app.composer.stage(Staged(Path("note.wav"), "note.wav"))
 
 
 @state

@@ -173,6 +173,9 @@ async def test_tokens_are_added_up(make: Make) -> None:
     prompts = sum(model.count_tokens(request) for request in model.requests)
     assert (result.usage.prompt_tokens, result.steps) == (prompts, 2)
     assert result.usage.completion_tokens > 0
+    end = result.events[-1]
+    assert isinstance(end, TurnFinished)
+    assert 0 < end.context_tokens - model.count_tokens(model.requests[-1]) < 5, "the last prompt and its answer"
 
 
 # What is refused
