@@ -96,9 +96,9 @@ class WhisperEngine(ABC):
 
     @cached_property
     def least_logprob(self) -> float:
-        """``logprob_threshold`` of its ``generation_config.json``, else what Whisper's paper takes."""
+        """``least_logprob`` of its ``generation_config.json``, else what Whisper's paper takes."""
         file = self.where / "generation_config.json"
-        found = checkpoint.read_json(file).get("logprob_threshold") if file.is_file() else None
+        found = checkpoint.read_json(file).get("least_logprob") if file.is_file() else None
         return float(found) if isinstance(found, int | float) else LEAST_LOGPROB
 
     def detect(self, windows: Sequence[NDArray[np.float32]]) -> list[Mapping[str, float]]:

@@ -148,6 +148,6 @@ def build(ears: Ears, tokenizer: Any) -> Any:
         for layer in (network.model.encoder.conv1, network.model.encoder.conv2):
             layer.weight.mul_(_LOUDER)
         network.model.encoder.embed_positions.weight.mul_(_PLACES)
-    options = {**whisper_options(special, (), multilingual=False), "logprob_threshold": SURE}
+    options = {**whisper_options(special, (), multilingual=False), "least_logprob": SURE}
     network.generation_config = GenerationConfig(**common, **options, max_length=ears.context)
     return network

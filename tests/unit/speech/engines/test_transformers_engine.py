@@ -170,7 +170,7 @@ def test_a_network_may_say_from_where_on_it_is_believed(
     engine: TransformersEngine, copied: Callable[..., Path]
 ) -> None:
     assert engine.least_logprob == -1.0 and Transcriber(engine)._options.guards == Guards()
-    folder = copied(generation_config={"logprob_threshold": -0.5})
+    folder = copied(generation_config={"least_logprob": -0.5})
     own = TransformersEngine(folder)
     assert Transcriber(own)._options.guards == Guards(logprob=-0.5)
     assert Transcriber(own, guards=Guards())._options.guards.logprob == -1.0
