@@ -39,12 +39,13 @@ _WORDS = dict(zip(words.ONES[:10], "0123456789", strict=True))
 Kind: TypeAlias = Literal["phrase", "sentence", "order", "single", "short", "alone"]
 
 
-def voices(pairs: Share = 0.25, kinds: Sequence[Kind] = ()) -> Tell:
+def voices(pairs: Share = 0.25, kinds: Sequence[Kind] = (), disguises: Share = 0.0) -> Tell:
     """Customers' sentences and numbers in the voices of espeak-ng that are trained.
 
     Args:
         pairs: Share of the samples in which two or more are said, one after the other.
         kinds: What may be said, see `mmagent.train.speech.words`; none is everything.
+        disguises: Share of what is said that is made to sound like another speaker.
     """
     said: Sequence[str] = kinds or tuple(words.KINDS)
 
@@ -53,6 +54,8 @@ def voices(pairs: Share = 0.25, kinds: Sequence[Kind] = ()) -> Tell:
         left = LONGEST - 1.5
         while not takes or (len(takes) < 5 and rng.random() < (pairs if len(takes) == 1 else 0.6)):
             take = _uttered(rng, said)
+            if rng.random() < disguises:
+                take = _disguised(take, rng)
             left -= len(take.samples) / RATE + (_GAP[1] if takes else 0)
             if takes and left < 0:
                 break
@@ -66,6 +69,7 @@ def clips(
     digits: str = "../shared/data/speech_fsdd/recordings",
     characters: str = "../shared/data/speech_moonshine/alphanumeric",
     strings: Share = 0.6,
+    disguises: Share = 0.0,
 ) -> Tell:
     """Digits and letters that people said, alone and as numbers; one speaker and one take of each are held out.
 
@@ -73,6 +77,7 @@ def clips(
         digits: The recordings of the free spoken digit dataset.
         characters: Folders of letters and digits, named by what is said in their files.
         strings: Share of the samples in which one speaker says several.
+        disguises: Share of the samples in which the speaker is made to sound like another one.
 
     Raises:
         NotFound: A folder is not there.
@@ -91,8 +96,8 @@ def clips(
         parts: list[Samples] = []
         for character in characters:
             parts += [resampled(_clip(rng.choice(takes[character])), factor), _pause(rng.uniform(0, gap))]
-        text = words.spelled(characters, rng).written
-        return _scene([Take(_joined(parts[:-1]), text)], rng)
+        take = Take(_joined(parts[:-1]), words.spelled(characters, rng).written)
+        return _scene([_disguised(take, rng) if rng.random() < disguises else take], rng)
 
     return tell
 
@@ -172,6 +177,12 @@ def _scene(takes: Sequence[Take], rng: random.Random) -> Spoken:
         made = kept
     known = all(take.sounds is not None for take in takes)
     return Spoken(made, tuple(lines), tuple(sounds) if known else None)
+
+
+def _disguised(take: Take, rng: random.Random) -> Take:
+    """The same by another speaker, who has another throat and another pace."""
+    room_for = (LONGEST - 2.0) * RATE / max(1, len(take.samples))
+    return take.disguised(rng.uniform(0.85, 1.2), min(2.0 ** rng.uniform(-0.4, 0.4), max(1.0, room_for)))
 
 
 def _uttered(rng: random.Random, kinds: Sequence[str]) -> Take:

@@ -56,6 +56,13 @@ class Take:
         sounds = None if self.sounds is None else tuple(sound.moved(0.0, factor) for sound in self.sounds)
         return Take(resampled(self.samples, factor), self.text, sounds)
 
+    def disguised(self, throat: float, tempo: float) -> Take:
+        """By another speaker, see `mmagent.train.speech.disguise.disguised`."""
+        from mmagent.train.speech.disguise import disguised
+
+        sounds = None if self.sounds is None else tuple(sound.moved(0.0, tempo) for sound in self.sounds)
+        return Take(disguised(self.samples, throat, tempo), self.text, sounds)
+
 
 @dataclass(frozen=True)
 class Spoken:

@@ -198,7 +198,7 @@ def spelled_order(rng: random.Random) -> Said:
 
 def single(rng: random.Random) -> Said:
     """One letter or digit."""
-    return spelled(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"), rng)
+    return spelled(rng.choice(rng.choice(("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789"))), rng)
 
 
 def short(rng: random.Random) -> Said:
@@ -216,7 +216,7 @@ KINDS: dict[str, tuple[Callable[[random.Random], Said], float]] = {
     "phrase": (phrase, 0.32),
     "sentence": (sentence, 0.28),
     "order": (spelled_order, 0.26),
-    "single": (single, 0.05),
+    "single": (single, 0.12),
     "short": (short, 0.05),
     "alone": (alone, 0.09),
 }

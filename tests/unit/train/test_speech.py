@@ -24,6 +24,7 @@ from mmagent.train.recipe import parse
 from mmagent.train.sources import SOURCES, make_source
 from mmagent.train.sources import speech as sources
 from mmagent.train.speech import room, voices, words
+from mmagent.train.speech.disguise import disguised
 from mmagent.train.speech.encode import PROMPTED, SpeechEncoder, letters_of
 from mmagent.train.speech.run import SpeechRun, build_tokenizer, tokens_of, train_speech
 from mmagent.train.speech.spoken import Line, Spoken, resampled, trimmed
@@ -190,6 +191,44 @@ def test_resampling_keeps_a_tone() -> None:
     peak = np.fft.rfftfreq(len(made), 1 / RATE)[np.abs(np.fft.rfft(made)).argmax()]
     assert abs(peak - 400) < 3
     assert len(trimmed(np.pad(tone, 5000))) <= 16_000
+
+
+def _formants(samples: np.ndarray) -> float:
+    """The middle of the spectrum, in Hz."""
+    size = np.abs(np.fft.rfft(samples)) ** 2
+    return float((np.fft.rfftfreq(len(samples), 1 / RATE) * size).sum() / size.sum())
+
+
+def test_a_disguise_moves_formants_and_pace_but_not_the_pitch() -> None:
+    t = np.arange(RATE) / RATE
+    voice = sum(np.sin(2 * np.pi * 150 * k * t) * np.exp(-(((150 * k - 1200) / 300) ** 2)) for k in range(1, 40))
+    voice = (voice * 0.2).astype(np.float32)
+    assert np.abs(disguised(voice) - voice).max() < 1e-4
+    higher = disguised(voice, throat=1.2)
+    assert len(higher) == len(voice) and _formants(higher) / _formants(voice) == pytest.approx(1.2, abs=0.06)
+    for tempo in (0.7, 1.4):
+        paced = disguised(voice, tempo=tempo)
+        assert len(paced) == round(RATE * tempo) and _formants(paced) == pytest.approx(_formants(voice), rel=0.05)
+        inside = paced[2000:-2000]
+        peaks = np.fft.rfftfreq(len(inside), 1 / RATE)[np.abs(np.fft.rfft(inside)).argmax()]
+        assert peaks % 150 == pytest.approx(0, abs=4) or peaks % 150 == pytest.approx(150, abs=4)
+
+
+@given(st.integers(0, 8000), st.floats(0.8, 1.25), st.floats(0.7, 1.4), st.integers(0, 2**32))
+def test_a_disguise_keeps_what_it_is_given_in_bounds(size: int, throat: float, tempo: float, seed: int) -> None:
+    noise = np.random.default_rng(seed).uniform(-1, 1, size).astype(np.float32)
+    made = disguised(noise, throat, tempo)
+    assert np.isfinite(made).all() and np.abs(made).max(initial=0.0) < 60
+    assert len(made) in (size, round(size * tempo))
+
+
+@needs_voices
+def test_disguised_voices_are_no_longer_than_a_window() -> None:
+    tell = sources.voices(disguises=1.0)
+    rng = random.Random(7)
+    for spoken in (tell(rng) for _ in range(30)):
+        assert spoken.lines[-1].t1 <= spoken.seconds + 0.05 and spoken.seconds <= sources.LONGEST
+        assert spoken.sounds is not None and all(one.t1 <= spoken.lines[-1].t1 + 0.3 for one in spoken.sounds)
 
 
 def test_text_stands_between_its_times(encoder: SpeechEncoder) -> None:
