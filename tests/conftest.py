@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 ROOT = Path(__file__).parent.parent
 NANO = ROOT / "mmagent" / "nano"
@@ -21,6 +23,8 @@ for name in [name for name in os.environ if name.startswith("MMAGENT_")]:
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "ANONYMIZED_TELEMETRY": "False"}
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="mmagent-hf-")  # what is cached here must not change what "auto" means
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+hypothesis_settings.register_profile("slow machines", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("slow machines")
 signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # a suite run in the background ignores Ctrl-C, its children too
