@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +75,25 @@ def _read(folder: Path) -> MMAgentForConditionalGeneration:
 
 
 def _vocabulary(recipe: Recipe, shape: Shape, out: Path, told: Told) -> Any:
-    """The vocabulary of the run, learnt at its first start, and again where what it is learnt from has changed."""
+    data = recipe.model_dump(mode="json")["data"]
+    made_by = [recipe.seed, shape.vocab_size, shape.vocabulary_samples, data]
+    return vocabulary(out, made_by, lambda: build_tokenizer(recipe, shape, told))
+
+
+def vocabulary(out: Path, made_by: Sequence[Any], learn: Callable[[], Any]) -> Any:
+    """The vocabulary of a run, learnt at its first start, and again where what it is learnt from has changed.
+
+    Args:
+        out: The run's folder.
+        made_by: What it is learnt from.
+        learn: Gives the tokenizer.
+    """
     kept, part = out / "tokenizer", out / "tokenizer.part"
-    made_by = json.dumps(
-        [recipe.seed, shape.vocab_size, shape.vocabulary_samples, recipe.model_dump(mode="json")["data"]]
-    )
     record = kept / "made_by.json"
-    if not record.is_file() or record.read_text(encoding="utf-8") != made_by:
+    if not record.is_file() or record.read_text(encoding="utf-8") != json.dumps(made_by):
         remove(part)
-        build_tokenizer(recipe, shape, told).save_pretrained(part)
-        (part / record.name).write_text(made_by, encoding="utf-8")
+        learn().save_pretrained(part)
+        (part / record.name).write_text(json.dumps(made_by), encoding="utf-8")
         replace(part, kept)
     return AutoTokenizer.from_pretrained(kept)
 

@@ -18,7 +18,7 @@ from mmagent.speech.engines.convert import byte_letters, whisper_options, whispe
 from mmagent.speech.engines.tokens import Tokens, tokens_of_tokenizer
 from mmagent.speech.engines.transformers import check_architecture, read_model
 from mmagent.speech.engines.words import STEP
-from mmagent.train.network import find
+from mmagent.train.network import find, vocabulary
 from mmagent.train.recipe import Ears, Recipe
 from mmagent.train.speech import words
 from mmagent.train.speech.encode import SpeechEncoder
@@ -56,8 +56,9 @@ class SpeechRun(Run):
         ears = self.recipe.ears
         assert ears is not None
         torch.manual_seed(self.recipe.seed)
+        made_by = [self.recipe.seed, ears.vocab_size, ears.vocabulary_samples, ears.seconds]
         self.watch.said("learning the vocabulary")
-        tokenizer = build_tokenizer(ears, self.recipe.seed)
+        tokenizer = vocabulary(self.out, made_by, lambda: build_tokenizer(ears, self.recipe.seed))
         return build(ears, tokenizer), tokenizer
 
     def _taken(self, start: str) -> tuple[Any, Any]:

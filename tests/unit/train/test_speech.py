@@ -306,8 +306,18 @@ def test_it_learns_and_goes_on_as_it_was(tmp_path: Path, trained: Path) -> None:
     assert one.keys() == other.keys() and all(torch.isfinite(weight).all() for weight in other.values())
 
 
-def test_the_recipe_that_ships_is_whole() -> None:
-    recipe = load("nano-speech")
+def test_a_run_keeps_the_vocabulary_that_its_weights_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a"
+    train_speech(toy(steps=2), folder, workers=0)
+    before = (folder / "model" / "tokenizer.json").read_text(encoding="utf-8")
+    monkeypatch.setattr(words, "texts", lambda rng: iter(["other words"] * 50))
+    train_speech(toy(steps=3), folder, workers=0)
+    assert (folder / "model" / "tokenizer.json").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize("name", ["nano-speech", "nano-speech-people"])
+def test_the_recipes_that_ship_are_whole(name: str) -> None:
+    recipe = load(name)
     assert recipe.ears and recipe.ears.seconds == 10 and {one.source for one in recipe.data} <= SOURCES.keys()
 
 
