@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmagent.cli.options import Json, Model
+from mmagent.cli.options import Json
 from mmagent.cli.outcome import FAILED
 from mmagent.cli.printable import printable
 from mmagent.cli.store_commands import Embedder, Looked, Mode
@@ -60,7 +60,9 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show some of wha
 
 @eval_app.command("nano", epilog=_EXIT)
 def eval_nano(
-    model: Model = None,
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME", help="nano, a folder, or a hub id.", show_default=True)
+    ] = "nano",
     skills: Skills = None,
     count: Count = None,
     seed: Seed = 0,
@@ -76,8 +78,7 @@ def eval_nano(
     from mmagent.engine.load import find_folder
     from mmagent.evaluate.nano import evaluate
 
-    name = model or "nano"
-    measured, folder = LocalModel(name), nano.folder() if name == "nano" else find_folder(name)
+    measured, folder = LocalModel(model), nano.folder() if model == "nano" else find_folder(model)
 
     def work(**asked: Any) -> Report:
         return evaluate(measured, folder, skills or (), count=count, seed=seed, **asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import time
@@ -28,6 +29,8 @@ class _RecipeOrCommand(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or args[0] not in self.commands:
+            if args and (near := difflib.get_close_matches(args[0], self.commands.keys() - {_RECIPE}, 1)):
+                ctx.fail(f"there is no recipe or command {args[0]!r}; did you mean {near[0]}?")
             args = [_RECIPE, *args]
         return super().parse_args(ctx, args)
 

@@ -166,6 +166,11 @@ def test_what_is_wrong_is_said_in_one_line(
     assert err.count("\n") == 1
 
 
+def test_a_command_that_is_written_wrong_is_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("prevew", "tiny") == 2
+    assert "there is no recipe or command 'prevew'; did you mean preview?" in capsys.readouterr().err
+
+
 def test_values_are_yaml_and_the_file_stays_as_it_is(toy: Path) -> None:
     recipe = command.read_recipe(str(toy), ["train=[decoder]", "shape.vision.width=48"], steps=5)
     assert (recipe.train, recipe.steps) == (["decoder"], 5)
