@@ -10,12 +10,16 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from textual.app import SystemCommand
+
+from mmagent.cli.printable import printable
 from mmagent.errors import InputError, NotFound
-from mmagent.tui import clipboard
+from mmagent.tui import clipboard, commands
 from mmagent.tui.composer import Staged
 from mmagent.tui.conversation import (
     ask,
@@ -45,6 +49,8 @@ from mmagent.tui.panels import (
 )
 
 if TYPE_CHECKING:
+    from textual.events import Key, Paste
+
     from mmagent.tui.app import ChatApp
 
 Act: TypeAlias = "Coroutine[Any, Any, None] | None"
@@ -176,6 +182,40 @@ def interrupt(app: ChatApp) -> None:
         app.interrupted = True
         app.set_timer(2.0, lambda: setattr(app, "interrupted", False))
         app.notify("Ctrl-C again leaves; the conversation is kept", timeout=2)
+
+
+def typed_aside(app: ChatApp, event: Key) -> None:
+    """What is typed beside the composer was meant for it."""
+    if event.is_printable and event.character and _aside(app):
+        event.stop()
+        app.composer.lines.focus()
+        app.composer.lines.insert(event.character)
+
+
+def pasted_aside(app: ChatApp, event: Paste) -> None:
+    """And so was what is pasted there."""
+    if _aside(app):
+        app.composer.lines.focus()
+        app.composer.paste(event.text)
+
+
+def _aside(app: ChatApp) -> bool:
+    return len(app.screen_stack) == 1 and not (app.approval.has_focus or app.composer.lines.has_focus)
+
+
+def palette(app: ChatApp) -> Iterator[SystemCommand]:
+    """All commands; those that need a word are begun in the composer."""
+    for one in commands.COMMANDS:
+        needs = one.argument and not one.argument.startswith("[")
+        run = partial(app.composer.write, f"/{one.name} ") if needs else partial(app.do, one.name, "")
+        yield SystemCommand(one.name, one.help, run)
+
+
+def open_link(app: ChatApp, address: str) -> None:
+    """Web addresses are opened in a browser; anything else is only shown."""
+    if address.startswith(("https://", "http://")):
+        app.open_url(address)
+    app.notify(printable(address), title="link", markup=False)
 
 
 def do_aloud(app: ChatApp, argument: str) -> Act:

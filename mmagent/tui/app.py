@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -239,12 +238,11 @@ class ChatApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """All commands, for the palette; those that need a word are begun in the composer."""
-        for one in commands.COMMANDS:
-            needs = one.argument and not one.argument.startswith("[")
-            run = partial(self.composer.write, f"/{one.name} ") if needs else partial(self.do, one.name, "")
-            yield SystemCommand(one.name, one.help, run)
+        return acts.palette(self)
 
     action_interrupt = acts.interrupt
+    on_key = acts.typed_aside
+    on_paste = acts.pasted_aside
 
     def action_page(self, by: int) -> None:
         """Scroll the call that is asked about, else the conversation, wherever the keyboard is."""
@@ -384,9 +382,7 @@ class ChatApp(App[None]):
 
     def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
         """Web addresses are opened in a browser; anything else is only shown."""
-        if event.href.startswith(("https://", "http://")):
-            self.open_url(event.href)
-        self.notify(printable(event.href), title="link", markup=False)
+        acts.open_link(self, event.href)
 
     def need_agent(self) -> Agent:
         """The agent, once it is there.

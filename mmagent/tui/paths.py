@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections import deque
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 MOST_COMPLETIONS = 8
+MOST_SEEN, DEEPEST = 5_000, 4
+"""Names that are looked at, and how many folders deep."""
+_DULL = {"node_modules", "__pycache__", "venv", "build", "dist", "site-packages"}
 _MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".wav", ".mp3", ".ogg", ".opus", ".flac",
           ".m4a", ".mp4", ".mov", ".mkv", ".webm")  # fmt: skip
 
@@ -42,19 +47,47 @@ def _pasted_path(text: str) -> Path | None:
 
 
 def paths(word: str) -> list[str]:
-    """What a path that begins so may become; folders end with a slash."""
-    folder, _, name = word.rpartition("/")
-    found = []
+    """What a path that begins so may become; folders end with a slash. Names in the folders below count, too."""
+    folder, slash, name = word.rpartition("/")
     try:
-        root = Path(f"{folder}/" if folder or word.startswith("/") else ".").expanduser()
-        with os.scandir(root) as entries:
-            for entry in entries:
-                if name.lower() in entry.name.lower() and (name.startswith(".") or not entry.name.startswith(".")):
-                    shown = f"{folder}/{entry.name}" if folder or word.startswith("/") else entry.name
-                    begins = entry.name.lower().startswith(name.lower())
-                    found.append((not begins, shown + ("/" if entry.is_dir() else "")))
-                if len(found) > 500:
-                    break
-    except (OSError, ValueError, RuntimeError):  # it cannot be read, is no path, or there is no such user
+        root = Path(f"{folder}/" if slash else ".").expanduser()
+    except RuntimeError:  # there is no such user
         return []
-    return [shown for _, shown in sorted(found)][:MOST_COMPLETIONS]
+    found: list[tuple[int, bool, str]] = []
+    waiting, seen = deque([(0, root, folder + slash)]), 0
+    while waiting and seen < MOST_SEEN:
+        depth, place, shown = waiting.popleft()
+        for entry in _entries(place):
+            seen += 1
+            hidden = entry.name.startswith(".")
+            if hidden and not name.startswith("."):
+                continue
+            inside = _is_folder(entry)
+            if name.lower() in entry.name.lower():
+                begins = entry.name.lower().startswith(name.lower())
+                found.append((depth, not begins, shown + entry.name + ("/" if inside else "")))
+            if (
+                inside
+                and name
+                and not hidden
+                and depth < DEEPEST
+                and entry.name not in _DULL
+                and not entry.is_symlink()
+            ):
+                waiting.append((depth + 1, place / entry.name, f"{shown}{entry.name}/"))
+    return [shown for _, _, shown in sorted(found)][:MOST_COMPLETIONS]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(islice(entries, MOST_SEEN), key=lambda entry: entry.name)
+    except (OSError, ValueError):  # it cannot be read, or is no path
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and entry.is_dir())
+    except OSError:
+        return False

@@ -284,6 +284,37 @@ def test_paths_begin_with_the_name_or_contain_it(tmp_path: Path) -> None:
     assert paths(f"{tmp_path}/old") == [f"{tmp_path}/old-lamp.png"]
 
 
+def test_names_are_found_in_the_folders_below(tmp_path: Path) -> None:
+    for place in (
+        "shop/receipt.png",
+        "a/b/c/receipt-2.png",
+        "a/b/c/d/e/receipt-3.png",
+        "node_modules/receipt.js",
+        ".x/receipt",
+    ):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    (tmp_path / "shop" / "round").symlink_to(tmp_path)
+    assert paths("rece")[:2] == ["shop/receipt.png", "a/b/c/receipt-2.png"]
+    assert not any("node_modules" in path or ".x" in path or "receipt-3" in path for path in paths("rece"))
+    assert paths("a/rece") == ["a/b/c/receipt-2.png", "a/b/c/d/e/receipt-3.png"]
+
+
+async def test_what_is_typed_beside_the_composer_goes_there(picture: Path) -> None:
+    app, model = scripted()
+    async with running(app) as pilot:
+        await pilot.press("tab")
+        assert not app.composer.lines.has_focus
+        await pilot.press(*"and")
+        assert app.composer.lines.has_focus and app.composer.text == "and"
+        app.transcript.focus()
+        app.post_message(events.Paste(" pasted"))  # as the driver does
+        await until(lambda: app.composer.text == "and pasted")
+        await pilot.press("enter")
+        await until(lambda: bool(answers(app)) and idle(app))
+        assert said(model) == "and pasted"
+
+
 async def test_files_that_are_found_too_late_are_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     go, looked = threading.Event(), threading.Event()
 
