@@ -116,7 +116,7 @@ async def _switch(app: ChatApp, session: Session | None) -> None:
     await app.transcript.open(story)
     app.composer.remember([one.text for one in story.items if isinstance(one, Question)])
     app.status.figures.session = session.name if session else "new"
-    app.status.figures.used = 0
+    app.status.figures.used, app.status.figures.first, app.status.figures.speed = 0, None, None
     app.status.show()
     if unfinished:
         await app.tell(
@@ -219,7 +219,7 @@ async def _to_another(app: ChatApp, what: str, session: Session) -> None:
 
     if what == "rename":
         if name := await app.push_screen_wait(Word(f"another name for {session.name}", session.name)):
-            await app.background.call(session.rename, name)
+            await app.background.call(session.rename, _joined(name))
     elif what == "fork":
         copy = await app.background.call(session.fork)
         app.notify(f"{copy.name} is a copy of {session.name}", markup=False)
@@ -237,7 +237,7 @@ async def do_rename(app: ChatApp, argument: str) -> None:
     session = _named(app)
     name = argument or await app.push_screen_wait(Word("a name for this conversation", session.name))
     if name:
-        await app.background.call(session.rename, name)
+        await app.background.call(session.rename, _joined(name))
         app.status.figures.session = session.name
         app.status.show()
 
@@ -245,7 +245,7 @@ async def do_rename(app: ChatApp, argument: str) -> None:
 async def do_fork(app: ChatApp, argument: str) -> None:
     """Go on in a copy."""
     session = _named(app)
-    copy = await app.background.call(session.fork, argument or None)
+    copy = await app.background.call(session.fork, _joined(argument) or None)
     name = session.name
     from mmagent.tui.sessions import existing
 
@@ -298,6 +298,11 @@ async def _taken_back(app: ChatApp, turns: str) -> Submitted:
         path = app.need_agent().blobs.path(block["file_id"])
         staged.append(Staged(path, str(block.get("extras", {}).get("name", path.name[:12]))))
     return Submitted(question.text, tuple(staged))
+
+
+def _joined(name: str) -> str:
+    """A name as people write it, in one word."""
+    return "-".join(name.split())
 
 
 def _named(app: ChatApp) -> Session:

@@ -142,6 +142,8 @@ async def test_renaming_in_the_list_and_by_command() -> None:
         await pilot.press("escape")
         await back(app)
         await asked(app, pilot, "two")
+        await send(app, pilot, "/rename the mug")
+        await until(lambda: "the-mug" in Session.names())
         await send(app, pilot, "/rename mug")
         await until(lambda: "mug" in Session.names())
         await shown(app, "scripted · mug")
