@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -285,7 +286,7 @@ class Composer(Vertical):
                 ]
             )
         elif (found := self._word()) is not None:
-            self.run_worker(self._complete_path(found[1]), exclusive=True, group="completion")
+            self.run_worker(partial(self._complete_path, found[1]), exclusive=True, group="completion")
         else:
             self.workers.cancel_group(self, "completion")
             self._offer([])

@@ -98,18 +98,19 @@ class Transcript(VerticalScroll, can_focus=True):
 
     async def _update(self, changed: Iterable[Item]) -> None:
         views = {id(view.item): view for view in self._views()}
+        there = len(self.story.items)  # more may come while these are shown
         for item in {id(item): item for item in changed}.values():
             if (view := views.get(id(item))) is not None:
                 await view.show()
-        if self._follows and len(self.story.items) - self.first > 2 * MOST:
+        if self._follows and there - self.first > 2 * MOST:
             await self._open(self.story)
             return
         room = self._follows or self.last - self.first < MOST
-        if room and self.last < len(self.story.items) and self.last >= self._told:
-            await self._reach(len(self.story.items))
+        if room and self._told <= self.last < there:
+            await self._reach(there)
             if self._follows and self.last - self.first > MOST:
                 await self._forget_first(self.last - self.first - WINDOW)
-        self._told = len(self.story.items)
+        self._told = there
 
     async def follow(self) -> None:
         """Go to the end, and follow it from now on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from textual.pilot import Pilot
 from textual.widget import Widget
 from textual.widgets import Static
@@ -246,4 +247,21 @@ async def test_changes_at_the_same_time_come_one_after_the_other() -> None:
             app.work(app.tell(f"note {number}"))
         app.work(app.transcript.follow())
         await until(lambda: isinstance(app.story.items[-1], Note) and len(app.story.items) >= 80)
+        await settled(app, pilot)
+
+
+async def test_what_comes_while_another_is_drawn_is_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = ChatApp(maker())
+    async with running(app) as pilot:
+        reach, notes = app.transcript._reach, list[Note]()
+
+        async def slow(last: int) -> None:
+            await reach(last)
+            if not notes:
+                notes.append(app.story.note("it came in between", "error"))
+
+        monkeypatch.setattr(app.transcript, "_reach", slow)
+        await app.transcript.update([app.story.asked("first")])
+        await app.transcript.update(notes)
+        await shown(app, "first", "it came in between")
         await settled(app, pilot)
