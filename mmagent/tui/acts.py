@@ -49,8 +49,10 @@ from mmagent.tui.panels import (
 )
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
     from textual.events import Key, Paste
 
+    from mmagent.content import Media
     from mmagent.tui.app import ChatApp
 
 Act: TypeAlias = "Coroutine[Any, Any, None] | None"
@@ -65,11 +67,15 @@ async def stage(app: ChatApp, path: Path) -> None:
 
     Raises:
         NotFound: It is not on this machine.
-        InputError: It is no picture, recording or video.
+        InputError: It is a folder.
+        MediaError: It is no picture, recording or video.
+        LimitError: It is too large.
     """
     from mmagent.cli.turn import attached
     from mmagent.content import Image
-    from mmagent.media.images import decode_image
+    from mmagent.media.images import check_image, decode_image
+    from mmagent.media.source import read_source
+    from mmagent.settings import settings
     from mmagent.tui.pictures import Picture
 
     try:
@@ -82,12 +88,22 @@ async def stage(app: ChatApp, path: Path) -> None:
             f"there is no file {path} on this machine; if it is on the machine that you sit at, copy it here first: "
             f"scp {shlex.quote(path.name)} {os.uname().nodename}:"
         )
-    (media,) = await app.background.call(attached, [path])
+
+    def picture() -> PILImage:
+        name, data = read_source(path, settings())
+        return decode_image(data, name)
+
+    def looked_at() -> Media:
+        (media,) = attached([path])
+        if isinstance(media, Image):  # what is none is told before it is sent
+            name, data = read_source(path, settings())
+            check_image(data, name)
+        return media
+
+    media = await app.background.call(looked_at)
     thumbnail = None
     if isinstance(media, Image):
-        thumbnail = Picture(
-            app.background, lambda: decode_image(path.read_bytes(), path.name), "", 4, app.preferences.pictures
-        )
+        thumbnail = Picture(app.background, picture, "", 4, app.preferences.pictures)
     app.composer.stage(Staged(path, path.name), thumbnail)
     app.composer.lines.focus()
 

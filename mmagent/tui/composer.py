@@ -5,9 +5,9 @@ It knows text and paths, and no model; it says what was meant by messages.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -25,6 +25,7 @@ from mmagent.tui.paths import MOST_COMPLETIONS, pasted_path, paths
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
+    from textual.worker import Worker
 
     from mmagent.tui.pictures import Picture
 
@@ -286,7 +287,7 @@ class Composer(Vertical):
                 ]
             )
         elif (found := self._word()) is not None:
-            self.run_worker(partial(self._complete_path, found[1]), exclusive=True, group="completion")
+            self._complete_path(found[1])
         else:
             self.workers.cancel_group(self, "completion")
             self._offer([])
@@ -298,12 +299,13 @@ class Composer(Vertical):
         match = re.search(r"(?:^|(?<!\\)\s)@((?:\\ |\S)*)$", before)
         return (match.start(1) - 1, match[1].replace("\\ ", " ")) if match else None
 
-    async def _complete_path(self, word: str) -> None:
-        import asyncio
+    def _complete_path(self, word: str) -> Worker[None]:
+        async def look() -> None:
+            found = await asyncio.to_thread(paths, word)
+            if (there := self._word()) is not None and there[1] == word:
+                self._offer([(f"@{path}", path) for path in found])
 
-        found = await asyncio.to_thread(paths, word)
-        if (there := self._word()) is not None and there[1] == word:
-            self._offer([(f"@{path}", path) for path in found])
+        return self.run_worker(look, exclusive=True, group="completion")
 
     def _offer(self, found: list[tuple[str, str]]) -> None:
         options = self.query_one("#completions", OptionList)

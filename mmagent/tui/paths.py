@@ -47,13 +47,16 @@ def _pasted_path(text: str) -> Path | None:
 
 
 def paths(word: str) -> list[str]:
-    """What a path that begins so may become; folders end with a slash. Names in the folders below count, too."""
+    """What a path that begins so may become, also in the folders below: pictures, recordings and folders come first.
+
+    Folders end with a slash.
+    """
     folder, slash, name = word.rpartition("/")
     try:
         root = Path(f"{folder}/" if slash else ".").expanduser()
     except RuntimeError:  # there is no such user
         return []
-    found: list[tuple[int, bool, str]] = []
+    found: list[tuple[bool, bool, int, str]] = []
     waiting, seen = deque([(0, root, folder + slash)]), 0
     while waiting and seen < MOST_SEEN:
         depth, place, shown = waiting.popleft()
@@ -64,8 +67,9 @@ def paths(word: str) -> list[str]:
                 continue
             inside = _is_folder(entry)
             if name.lower() in entry.name.lower():
+                other = not (inside or entry.name.lower().endswith(_MEDIA))
                 begins = entry.name.lower().startswith(name.lower())
-                found.append((depth, not begins, shown + entry.name + ("/" if inside else "")))
+                found.append((other, not begins, depth, shown + entry.name + ("/" if inside else "")))
             if (
                 inside
                 and name
@@ -75,7 +79,7 @@ def paths(word: str) -> list[str]:
                 and not entry.is_symlink()
             ):
                 waiting.append((depth + 1, place / entry.name, f"{shown}{entry.name}/"))
-    return [shown for _, _, shown in sorted(found)][:MOST_COMPLETIONS]
+    return [shown for *_, shown in sorted(found)][:MOST_COMPLETIONS]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -131,16 +131,39 @@ async def test_a_path_of_another_machine_is_complained_about_with_a_way_out() ->
         assert not app.composer.staged and "Traceback" not in screen_text(app)
 
 
-async def test_a_file_that_is_no_picture_is_answered_by_the_turn(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_picture_is_told_at_once_and_by_the_turn(tmp_path: Path, picture: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
     app, model = scripted()
     async with running(app) as pilot:
         await paste(app, str(bad))
+        await shown(app, "bad.png is no picture")
+        assert not app.composer.staged
+        await paste(app, str(picture))
         await until(lambda: app.composer.staged)
+        picture.write_bytes(b"no picture any more")
         await send(app, pilot, "what is it?")
-        await until(lambda: "bad.png" in notes(app) and idle(app))
+        await until(lambda: "my receipt.png" in notes(app) and idle(app))
         assert not model.requests and "Traceback" not in screen_text(app)
+
+
+@pytest.mark.parametrize(("place", "said"), [("/dev/zero", "is a device"), (".", "is a folder")])
+async def test_what_is_no_file_is_not_read(place: str, said: str) -> None:
+    app, _ = scripted()
+    async with running(app):
+        app.do("attach", place)
+        await shown(app, said)
+        assert not app.composer.staged
+
+
+async def test_a_picture_too_large_is_told_at_once(tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.new("1", (40_000, 10)).save(large)
+    app, _ = scripted()
+    async with running(app):
+        app.do("attach", str(large))
+        await shown(app, "large.png is 40,000 x 10 pixels, a side too long")
+        assert not app.composer.staged
 
 
 async def test_a_short_paste_is_text() -> None:
