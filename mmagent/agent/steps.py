@@ -179,9 +179,10 @@ class Calls:
 
     async def _run(self, job: Job) -> Pending:
         """Take a call to its outcome; where an agent that it asks waits for approvals, there are these instead."""
-        turn, call, started = self.turn, job.call, time.monotonic()
+        turn, call = self.turn, job.call
         if job.asks:
             await self._decide(job)
+        started = time.monotonic()
         outcome: Outcome | None = job.outcome
         pending: Pending = ()
         if outcome is None:

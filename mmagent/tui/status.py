@@ -76,13 +76,17 @@ class StatusLine(Static):
 
     def follow(self, event: Event) -> None:
         """Take the figures of a turn's event; `show` draws them."""
-        from mmagent.events import TextDelta, ToolCalled, TurnFinished
+        from mmagent.events import ApprovalRequested, StepStarted, TextDelta, ToolCalled, TurnFinished
 
         figures = self.figures
-        if isinstance(event, TextDelta):
+        if isinstance(event, StepStarted):
+            figures.working = "thinking"
+        elif isinstance(event, TextDelta):
             figures.working = "writing"
         elif isinstance(event, ToolCalled):
             figures.working = event.name
+        elif isinstance(event, ApprovalRequested):
+            figures.working = "waits for you"
         elif isinstance(event, TurnFinished):
             figures.used, figures.tokens = event.context_tokens, event.usage.completion_tokens
 

@@ -174,6 +174,7 @@ async def test_yes_counts_half_a_second_after_the_question_has_the_keyboard(eras
     app, _ = asking(call("erase", path="/home/a/b"), "Done.", erase=erase)
     async with running(app) as pilot:
         clock = await until_asked(app, pilot)
+        await shown(app, "waits for you scripted")
         assert not app.approval.has_focus
         clock.ahead += IDLE
         await until(lambda: app.approval.has_focus)

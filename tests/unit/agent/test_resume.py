@@ -284,7 +284,10 @@ async def test_the_clock_stands_while_somebody_thinks(make: Make) -> None:
         return True
 
     agent = make(call("pay", cents=5), "Paid.", policy=ASKS, approve=approve, turn_timeout=0.2)
-    assert (await agent.arun("go")).text == "Paid."
+    result = await agent.arun("go")
+    assert result.text == "Paid."
+    (paid,) = (event for event in result.events if isinstance(event, ToolFinished))
+    assert paid.seconds < 0.2, "it is not the tool's time either"
 
 
 async def test_nobody_answering_is_a_denial(make: Make, done: list[str]) -> None:
