@@ -47,7 +47,7 @@ async def load(app: ChatApp, **changes: Any) -> None:
 
 async def _load(app: ChatApp, changes: dict[str, Any]) -> None:
     figures, name = app.status.figures, app.wanted
-    figures.working, figures.model = "loading", figures.model if app.agent else "loading …"
+    figures.working = "loading …"
     app.status.show()
 
     def make() -> tuple[Any, Session | None]:

@@ -20,7 +20,7 @@ _METER = " ▁▂▃▄▅▆▇█"
 class Figures:
     """What the line tells."""
 
-    model: str = "loading …"
+    model: str = ""
     device: str = ""
     session: str = "new"
     context: int = 0
@@ -34,7 +34,7 @@ class Figures:
     speed: float | None = None
     """Of these, in a second in which it was asked."""
     approvals: str = ""
-    working: str = ""
+    working: str = "loading …"
     """What is going on."""
     queued: int = 0
     recording: bool = False
@@ -58,7 +58,7 @@ class StatusLine(Static):
             text.append(f"● REC {_METER[round(one.level * (len(_METER) - 1))] * 3} ", "bold red")
         if one.working:
             text.append(f"{printable(one.working)} ", "bold")
-        parts = [one.model, one.session]
+        parts = [part for part in (one.model, one.session) if part]
         if one.context and one.used:
             parts.append(f"{one.used / one.context:.0%} of context")
         if one.speed:
