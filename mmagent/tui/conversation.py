@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mmagent.errors import InputError
 from mmagent.tui.composer import Staged, Submitted
-from mmagent.tui.items import Question
+from mmagent.tui.items import Note, Question
 from mmagent.tui.pickers import Question as YesNo
 from mmagent.tui.pickers import Word
 
@@ -81,7 +81,10 @@ async def _load(app: ChatApp, changes: dict[str, Any]) -> None:
     figures.device = await app.background.call(_device, agent.model)
     if name is not None:
         app.wanted = None
+        said = [item for item in app.story.items if isinstance(item, Note)]  # while it was loading
         await _switch(app, session)
+        for note in said:
+            await app.tell(note.text, note.kind)
     app.status.show()
 
 
@@ -180,13 +183,13 @@ def do_new(app: ChatApp, argument: str) -> Act:
     return switch(app, None)
 
 
-def do_resume(app: ChatApp, argument: str) -> Act:
-    """Go on with the last turn."""
-    if app.turns.running or app.asking or app.changing.locked():
-        return app.tell("something else is going on; Esc stops an answer", "error")
-    app.need_agent()
-    app.begin([], None)
-    return None
+async def do_resume(app: ChatApp, argument: str) -> None:
+    """Go on with the last turn, once it is there."""
+    async with app.changing:
+        if app.turns.running or app.asking:
+            raise InputError("an answer is being written; Esc stops it")
+        app.need_agent()
+        app.begin([], None)
 
 
 async def do_sessions(app: ChatApp, argument: str) -> None:

@@ -307,6 +307,26 @@ async def test_an_unfinished_turn_is_told_of_and_resumed() -> None:
         assert model.requests[0].messages[-1].text == "hello there"
 
 
+async def test_what_is_wanted_before_the_model_is_there_waits_for_it() -> None:
+    app = ChatApp(maker(ModelError("the server is gone; start it again")))
+    async with running(app) as pilot:
+        await asked(app, pilot, "hello there")
+    go, make = threading.Event(), maker("Here I am.")
+
+    def slow(*, say: Any, **given: Any) -> Any:
+        assert go.wait(20)
+        say("it was slow")
+        return make(say=say, **given)
+
+    app = ChatApp(slow, session="hello-there")
+    async with running(app, loaded=False) as pilot:
+        await send(app, pilot, "/resume")
+        await pilot.pause()
+        go.set()
+        await until(lambda: answers(app) == ["Here I am."] and idle(app))
+        await shown(app, "it was slow")
+
+
 async def test_with_nothing_to_go_on_with_that_is_told() -> None:
     app = ChatApp(maker())
     async with running(app) as pilot:
