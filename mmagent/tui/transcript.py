@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
+from textual.widget import MountError
 from textual.widgets import Static
 
 if TYPE_CHECKING:
@@ -69,9 +70,19 @@ class Transcript(VerticalScroll, can_focus=True):
 
     async def open(self, story: Story) -> None:
         """Show another conversation, from its end."""
+        await self._change(self._open(story))
+
+    async def _change(self, change: Coroutine[Any, Any, None]) -> None:
+        """One after the other, and none more once it is taken off the screen."""
         async with self._lock:
-            if self.is_attached:
-                await self._open(story)
+            if not self.is_attached:
+                change.close()
+                return
+            try:
+                await change
+            except MountError:
+                if self.is_attached:
+                    raise
 
     async def _open(self, story: Story) -> None:
         self.story = story
@@ -92,9 +103,7 @@ class Transcript(VerticalScroll, can_focus=True):
 
     async def update(self, changed: Iterable[Item]) -> None:
         """Show what is new or has changed, as far as it is in the window."""
-        async with self._lock:
-            if self.is_attached:
-                await self._update(changed)
+        await self._change(self._update(changed))
 
     async def _update(self, changed: Iterable[Item]) -> None:
         views = {id(view.item): view for view in self._views()}
