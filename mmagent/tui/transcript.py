@@ -81,7 +81,7 @@ class Transcript(VerticalScroll, can_focus=True):
             try:
                 await change
             except MountError:
-                if self.is_attached:
+                if self.is_attached and self.app.is_running:
                     raise
 
     async def _open(self, story: Story) -> None:
