@@ -84,15 +84,20 @@ def check_language(code: str | None, known: Sequence[str]) -> str | None:
 
     Args:
         code: ISO 639-1; any case.
-        known: The codes of the engine; empty where it knows only one language, which it then hears whatever is given.
+        known: The codes of the engine; empty where it knows only one language, which no code stands for.
 
     Raises:
         InputError: The engine does not know it; the message lists those that it knows.
     """
-    if code is None or not code.strip():
+    code = (code or "").strip().lower()
+    if not known and code not in ("", "en"):
+        raise InputError(
+            f"the speech model knows one language only, usually English, and {code!r} cannot be asked of it; leave the "
+            "language out, or take a multilingual model"
+        )
+    if not known or not code:
         return None
-    code = code.strip().lower()
-    if known and code not in known:
+    if code not in known:
         raise InputError(f"the speech model knows no language {code!r}; take one of: {', '.join(sorted(known))}")
     return code
 

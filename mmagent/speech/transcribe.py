@@ -84,7 +84,7 @@ class Transcriber:
             raise ConfigurationError(f"speakers cannot be told apart by {speakers!r}; take 'channels', or leave it out")
         if batch < 1:
             raise ConfigurationError(f"a batch of {batch} windows cannot be decoded; take 1 or more")
-        self.language = check_language(language, self.engine.languages) if self.engine.languages else None
+        self.language = check_language(language, self.engine.languages)
         hints = ", ".join(" ".join(word.split()) for word in hot_words if word.strip())
         self.ask = Ask(self.language, task, " ".join(filter(None, (prompt.strip(), hints))), words)
         believed = guards or Guards(logprob=self.engine.least_logprob)

@@ -57,6 +57,9 @@ def test_codes_are_checked() -> None:
     assert check_language(None, ("de", "en")) is None
     with pytest.raises(InputError, match="no language 'xx'; take one of: de, en"):
         check_language("xx", ("en", "de"))
+    assert check_language("en", ()) is None and check_language("", ()) is None
+    with pytest.raises(InputError, match="one language only, usually English, and 'de' cannot be asked"):
+        check_language("de", ())
 
 
 def test_tasks_are_checked() -> None:
