@@ -315,6 +315,12 @@ def test_a_run_keeps_the_vocabulary_that_its_weights_know(tmp_path: Path, monkey
     assert (folder / "model" / "tokenizer.json").read_text(encoding="utf-8") == before
 
 
+def test_a_run_goes_on_from_another_s_weights(tmp_path: Path, trained: Path) -> None:
+    folder = train_speech(toy(start=str(trained), steps=1), tmp_path / "a", workers=0)
+    for name in ("tokenizer.json", "generation_config.json"):
+        assert (folder / name).read_text(encoding="utf-8") == (trained / name).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ["nano-speech", "nano-speech-people"])
 def test_the_recipes_that_ship_are_whole(name: str) -> None:
     recipe = load(name)
