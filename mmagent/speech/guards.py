@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from mmagent.speech.engines import LEAST_LOGPROB, Decoded, Piece
+from mmagent.speech.engines import Decoded, Piece
 
 Doubt: TypeAlias = Literal["no speech", "repetition", "low confidence"]
 
@@ -25,8 +25,8 @@ _TOO_MUCH = 8
 class Guards:
     """From where on an answer is not believed, as in Whisper's paper, section 4.5."""
 
-    logprob: float = LEAST_LOGPROB
-    """The least mean log-probability of tokens; engines may have their own."""
+    logprob: float = -1.0
+    """The least mean log-probability of tokens."""
     compression: float = 2.4
     """How many times smaller its text may be packed; loops can be packed well."""
     no_speech: float = 0.6

@@ -71,7 +71,7 @@ class Live:
     """
 
     def __init__(self, engine: Engine, ask: Ask | None = None, guards: Guards | None = None) -> None:
-        self.engine, self.asked, self._guards = engine, ask or Ask(), guards or Guards(logprob=engine.least_logprob)
+        self.engine, self.asked, self._guards = engine, ask or Ask(), guards or Guards()
         self._longest = round((engine.seconds - SPARE) * RATE)
         self._lock = Lock()
         self.begin()

@@ -87,7 +87,7 @@ class Transcriber:
         self.language = check_language(language, self.engine.languages)
         hints = ", ".join(" ".join(word.split()) for word in hot_words if word.strip())
         self.ask = Ask(self.language, task, " ".join(filter(None, (prompt.strip(), hints))), words)
-        believed = guards or Guards(logprob=self.engine.least_logprob)
+        believed = guards or Guards()
         new_vad = vad if callable(vad) else lambda: load_vad(vad)
         batch = 1 if condition_on_previous_text else batch
         self._options = Options(self.ask, believed, new_vad, batch, condition_on_previous_text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mmagent.errors import MMAgentError
 from mmagent.media.sound import RATE
-from mmagent.speech.engines import LEAST_LOGPROB, Ask, Decoded, Piece
+from mmagent.speech.engines import Ask, Decoded, Piece
 from mmagent.speech.record import BLOCK, loudness
 
 if TYPE_CHECKING:
@@ -134,7 +134,6 @@ class ScriptedSpeech:
     name, fingerprint, translates = "scripted", "scripted", False
     languages: tuple[str, ...] = ()
     seconds = 30.0
-    least_logprob = LEAST_LOGPROB
 
     def __init__(
         self, *turns: str, word: float = 0.3, gap: float = 0.02, pause: float = 1.2, takes: float = 0.0

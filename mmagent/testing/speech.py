@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from mmagent.media.sound import RATE
-from mmagent.speech.engines import LEAST_LOGPROB, Ask, Decoded, Piece
+from mmagent.speech.engines import Ask, Decoded, Piece
 from mmagent.speech.vad import Vad
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ class ScriptedEngine:
     name = "scripted"
     fingerprint = "scripted"
     seconds = 30.0
-    least_logprob = LEAST_LOGPROB
 
     def __init__(
         self,

@@ -60,10 +60,6 @@ class Decoded:
     """All it said: text and timestamps, neither prompt nor end."""
 
 
-LEAST_LOGPROB = -1.0
-"""Whisper's paper, section 4.5: the mean log-probability of tokens from which an answer is believed."""
-
-
 class Engine(Protocol):
     """A Whisper network, loaded when it is first needed. One call at a time; calls from several threads wait."""
 
@@ -85,10 +81,6 @@ class Engine(Protocol):
     @property
     def translates(self) -> bool:
         """Whether it can translate to English."""
-
-    @property
-    def least_logprob(self) -> float:
-        """The mean log-probability of tokens from which its answers are believed; -1 in those that were released."""
 
     def detect(self, windows: Sequence[NDArray[np.float32]]) -> list[Mapping[str, float]]:
         """The probability of each language, for each window ``[N]`` (16 kHz, at most `seconds`)."""

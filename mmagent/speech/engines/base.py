@@ -12,10 +12,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from mmagent.engine import checkpoint
 from mmagent.errors import InputError
 from mmagent.media.sound import RATE
-from mmagent.speech.engines import LEAST_LOGPROB, Ask, Decoded
+from mmagent.speech.engines import Ask, Decoded
 from mmagent.speech.engines.folder import running
 from mmagent.speech.engines.tokens import Tokens
 from mmagent.speech.engines.words import STEP, Aligned
@@ -93,13 +92,6 @@ class WhisperEngine(ABC):
     def seconds(self) -> float:
         """The longest window it hears."""
         return round(self.sizes.sounds * STEP, 2)
-
-    @cached_property
-    def least_logprob(self) -> float:
-        """``least_logprob`` of its ``generation_config.json``, else what Whisper's paper takes."""
-        file = self.where / "generation_config.json"
-        found = checkpoint.read_json(file).get("least_logprob") if file.is_file() else None
-        return float(found) if isinstance(found, int | float) else LEAST_LOGPROB
 
     def detect(self, windows: Sequence[NDArray[np.float32]]) -> list[Mapping[str, float]]:
         """The probability of each language, for each window ``[N]`` (16 kHz, at most `seconds`).

@@ -29,9 +29,6 @@ SPECIAL = (
     "endoftext", "startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps",
 )  # fmt: skip
 """In their order in the vocabulary; the times follow."""
-SURE = -0.69
-"""The mean log-probability of tokens from which it is believed: half a chance each. It is taught to be unsure of what
-it does not know: of nano's answers, right ones had 0.63 and more, and what it made of read English 0.37 at most."""
 _LOUDER, _PLACES = 5.0, 0.05
 """Factors of the first convolutions and of the encoder's places, beside the usual beginning."""
 
@@ -71,7 +68,6 @@ class SpeechRun(Run):
         network = read_model(folder, torch.float32)
         if round(network.config.max_source_positions * STEP, 2) != ears.seconds:
             raise ModelError(f"{folder} hears windows of another length than ears.seconds; give them alike")
-        network.generation_config.least_logprob = SURE  # this stage teaches it to be unsure
         return network, AutoTokenizer.from_pretrained(folder)
 
     def make_encoder(self) -> Any:
@@ -150,6 +146,6 @@ def build(ears: Ears, tokenizer: Any) -> Any:
         for layer in (network.model.encoder.conv1, network.model.encoder.conv2):
             layer.weight.mul_(_LOUDER)
         network.model.encoder.embed_positions.weight.mul_(_PLACES)
-    options = {**whisper_options(special, (), multilingual=False), "least_logprob": SURE}
+    options = whisper_options(special, (), multilingual=False)
     network.generation_config = GenerationConfig(**common, **options, max_length=ears.context)
     return network

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmagent.speech.engines import LEAST_LOGPROB, Ask, Decoded, Piece
+from mmagent.speech.engines import Ask, Decoded, Piece
 from mmagent.speech.live import SPARE, Live
 from mmagent.testing.sound import ScriptedSpeech
 
@@ -23,7 +23,7 @@ class Says:
 
     name, fingerprint, translates = "says", "says", False
 
-    seconds, least_logprob = 30.0, LEAST_LOGPROB
+    seconds = 30.0
 
     def __init__(self, *answers: Decoded, languages: tuple[str, ...] = (), heard: Sequence[Mapping[str, float]] = ()):
         self.answers, self.languages, self.heard = list(answers), languages, list(heard)

@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 
 from mmagent.errors import ConfigurationError, InputError, ModelError
-from mmagent.speech import Transcriber
 from mmagent.speech.engines import Ask
 from mmagent.speech.engines.transformers import TransformersEngine
-from mmagent.speech.guards import Guards
 from mmagent.testing.whisper import save_whisper
 from tests.unit.speech.engines.checkpoints import noise
 
@@ -164,17 +162,6 @@ def test_one_for_english_only_has_no_languages(tmp_path: Path, copied: Callable[
     assert engine.decode([noise(2)], Ask(max_tokens=6))[0].tokens
     with pytest.raises(InputError, match="one language only"):
         engine.detect([noise(2)])
-
-
-def test_a_network_may_say_from_where_on_it_is_believed(
-    engine: TransformersEngine, copied: Callable[..., Path]
-) -> None:
-    assert engine.least_logprob == -1.0 and Transcriber(engine)._options.guards == Guards()
-    folder = copied(generation_config={"least_logprob": -0.5})
-    own = TransformersEngine(folder)
-    assert Transcriber(own)._options.guards == Guards(logprob=-0.5)
-    assert Transcriber(own, guards=Guards())._options.guards.logprob == -1.0
-    assert Transcriber(own).fingerprint != Transcriber(TransformersEngine(folder), guards=Guards()).fingerprint
 
 
 def test_a_decoder_that_was_cut_does_not_translate(tmp_path: Path) -> None:
