@@ -98,7 +98,7 @@ class Story:
         last = self.items[-1] if self.items else None
         if isinstance(last, Answer) and last.open:
             last.open, last.stopped = False, True
-            return [*changed, last]
+            return [*changed, last, *self.close()]
         return [*changed, *self.close(), self.note("stopped")]
 
     def close(self) -> list[Item]:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmagent.agent import Agent, ToolContext, tool
@@ -398,6 +398,9 @@ _EVENTS = _LEAVES | st.builds(SubagentEvent, id=_IDS, agent=_WORDS, event=_LEAVE
 
 
 @given(st.lists(_EVENTS, max_size=25), st.booleans(), st.booleans())
+@example(
+    [TextDelta(step=1, text="0"), MediaSubstituted(file_id="", instead=""), TextDelta(step=1, text="0")], False, True
+)
 def test_no_events_can_break_a_story_and_no_text_is_lost(events: list[Event], asks: bool, stops: bool) -> None:
     story = Story()
     if asks:
